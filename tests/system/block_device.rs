@@ -1,4 +1,4 @@
-//! Disks of block-device files, written for real and read back by other programs.
+//! Tests that write disks of block-device files and read them with other programs.
 //!
 //! Needs root, loop devices, fdisk, gdisk, dosfstools, mtools, xfsprogs. Disks are booted with
 //! diskimage-builder's elements, in `dib_elements`.
@@ -41,7 +41,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// A file below each mount point of the test's layouts.
+/// Makes a tree with a file below each mount point of the layouts.
 fn tree(scratch: &Path) -> PathBuf {
     let tree = scratch.join("tree");
     for path in ["", "boot", "boot/efi", "var", "var/log", "srv/data"] {
@@ -51,7 +51,7 @@ fn tree(scratch: &Path) -> PathBuf {
     tree
 }
 
-/// Writes the disk twice, and returns it: both times its tables are the same.
+/// Writes the disk twice, checks that both have the same tables, and returns it.
 fn write(text: &str, tree: &Path, scratch: &Path) -> (Layout, PathBuf) {
     let writer = writer(scratch);
     let parameters = RootParameters { size_gibibytes: Some(1.0), ..RootParameters::default() };
@@ -75,7 +75,7 @@ fn write(text: &str, tree: &Path, scratch: &Path) -> (Layout, PathBuf) {
     (layout, raws.into_iter().next().unwrap())
 }
 
-/// Returns the bytes of the disk that are in no partition.
+/// Returns the bytes of the disk outside of partitions.
 fn outside(raw: &Path, layout: &Layout) -> Vec<u8> {
     let disk = File::open(raw).unwrap();
     let (mut bytes, mut position) = (Vec::new(), 0);
@@ -90,7 +90,7 @@ fn outside(raw: &Path, layout: &Layout) -> Vec<u8> {
     bytes
 }
 
-/// Checks every file system by its own program, and by what blkid says of it.
+/// Checks every file system with its own program, and with blkid.
 fn check_file_systems(layout: &Layout, raw: &Path, scratch: &Path) {
     for file_system in &layout.file_systems {
         let extent = file_system.place.extent().unwrap();
@@ -130,7 +130,7 @@ fn copy(raw: &Path, extent: Extent, part: &Path) {
     }
 }
 
-/// What partx reads of the table: number, first and last sector, type.
+/// Returns the table as partx reads it: number, first and last sector, type.
 fn partx(raw: &Path) -> Vec<String> {
     let columns = ["--raw", "--output", "NR,START,END,TYPE", "-g", "-b", "-"];
     let text = run("partx", &[&columns[..], &[raw.to_str().unwrap()]].concat());
@@ -150,7 +150,7 @@ fn expected_by_partx(layout: &Layout) -> Vec<String> {
 }
 
 #[test]
-fn every_layout_is_read_back_by_other_programs() {
+fn other_programs_can_read_every_layout() {
     for name in ["bare", "mbr.yaml", "gpt.yaml", "efi.yaml", "many.yaml"] {
         let scratch = tempfile::tempdir().unwrap();
         let text = if name == "bare" { BARE.to_owned() } else { fixture(name) };
@@ -178,10 +178,9 @@ fn every_layout_is_read_back_by_other_programs() {
     }
 }
 
-/// A name is a role in the image; a code that meant another type than sgdisk's would be found by no
-/// tool.
+/// If a code meant another type than in sgdisk, no other test would notice it.
 #[test]
-fn codes_of_partition_types_are_sgdisks() {
+fn codes_of_partition_types_mean_the_same_as_in_sgdisk() {
     let scratch = tempfile::tempdir().unwrap();
     let codes = [
         "0700", "0c01", "2700", "3000", "3001", "4100", "8200", "8300", "8301", "8302", "8303", "8304",
@@ -204,7 +203,7 @@ fn codes_of_partition_types_are_sgdisks() {
 }
 
 #[test]
-fn a_long_chain_of_logical_partitions_is_read_by_partx() {
+fn partx_can_read_a_long_chain_of_logical_partitions() {
     let scratch = tempfile::tempdir().unwrap();
     let swap = |number| format!("{{ name: p{number}, size: 10MiB, mkfs: {{ type: swap }} }}");
     let chain: Vec<_> = (5..40).map(swap).collect();
@@ -219,14 +218,14 @@ fn a_long_chain_of_logical_partitions_is_read_by_partx() {
     assert_eq!(partx(&raw), expected);
 }
 
-/// Asks the stand-in for grub-probe what grub-mkconfig asks it.
+/// Calls the replacement of grub-probe as grub-mkconfig does.
 fn ask(layout: &Layout, arguments: &[&str]) -> String {
     let answers = probe_answers(layout);
     run("sh", &[&["-c", &answers, "grub-probe"], arguments].concat()).trim_end().to_owned()
 }
 
 #[test]
-fn grub_mkconfig_is_answered_from_the_layout() {
+fn answers_to_grub_mkconfig_come_from_the_layout() {
     let parameters = RootParameters::default();
     let devices = BlockDevices::parse("disk.yaml", &fixture("many.yaml"), &parameters).unwrap();
     let layout = devices.layout("test", plywood::disk::Content::default(), 0).unwrap();
@@ -250,7 +249,7 @@ fn grub_mkconfig_is_answered_from_the_layout() {
     }
 }
 
-/// A loop device that shows a file in large sectors.
+/// A loop device that shows a file with large sectors.
 struct LargeSectors(String);
 
 impl LargeSectors {
@@ -267,7 +266,7 @@ impl Drop for LargeSectors {
 }
 
 #[test]
-fn a_disk_of_large_sectors_is_read_by_sgdisk_and_has_a_fat_that_fits_it() {
+fn sgdisk_can_read_a_disk_with_large_sectors_and_its_fat_has_them_too() {
     let scratch = tempfile::tempdir().unwrap();
     let (layout, raw) = write(&fixture("efi-4k.yaml"), &tree(scratch.path()), scratch.path());
     assert_eq!(layout.sector, SectorSize::B4096);
@@ -283,7 +282,7 @@ fn a_disk_of_large_sectors_is_read_by_sgdisk_and_has_a_fat_that_fits_it() {
 }
 
 #[test]
-fn logical_volumes_are_made_where_the_kernel_can_and_refused_before_anything_is_written_where_not() {
+fn logical_volumes_are_made_or_refused_before_anything_is_written() {
     let scratch = tempfile::tempdir().unwrap();
     let text = fixture("efi-lvm.yaml").replace("40G", "2G").replace("57%VG", "30%VG");
     let parameters = RootParameters { size_gibibytes: Some(3.0), ..RootParameters::default() };

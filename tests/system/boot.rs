@@ -1,5 +1,5 @@
-//! `plywood boot`: its end, ports, larger disks, ssh. Boots no system: a disk whose boot sector
-//! speaks is enough.
+//! Tests of `plywood boot`: its end, ports, larger disks, ssh. They boot no system: a boot sector
+//! that prints a text is enough.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A disk whose boot sector does something and stops.
+/// A disk whose boot sector prints a text and stops.
 struct Disk(TempDir);
 
 /// `mov dx, 0x3f8; mov si, text; 1: lodsb; test al, al; jz 2f; out dx, al; jmp 1b; 2: hlt; jmp 2b`,
@@ -19,7 +19,7 @@ const SPEAKS: [u8; 17] =
     [0xba, 0xf8, 0x03, 0xbe, 0x11, 0x7c, 0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8, 0xf4, 0xeb, 0xfd];
 
 impl Disk {
-    /// Makes a disk that says `text` on the serial port.
+    /// Makes a disk that prints `text` on the serial port.
     fn that_says(text: &str) -> Self {
         let disk = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
         let mut sector = vec![0; 1 << 20];
@@ -68,9 +68,9 @@ fn the_first_signal_ends_the_machine_with_its_status() {
     }
 }
 
-/// Ctrl-C is a key of the guest's; Ctrl-A X is QEMU's.
+/// Ctrl-C goes to the guest, and Ctrl-A X to QEMU.
 #[test]
-fn keys_reach_the_machine_and_the_escape_key_ends_it_well() {
+fn keys_reach_the_machine_and_the_escape_key_ends_it() {
     let disk = Disk::that_says("ready");
     let mut machine = start(&mut disk.boot(&["--accel", "tcg"]));
     wait_for(&mut machine, "ready");
@@ -84,7 +84,7 @@ fn keys_reach_the_machine_and_the_escape_key_ends_it_well() {
 }
 
 #[test]
-fn kvm_is_used_where_a_guest_runs_under_it_and_a_remark_says_where_not() {
+fn kvm_is_used_if_it_works_and_otherwise_a_remark_is_printed() {
     let disk = Disk::that_says("done");
     let run = disk.boot(&["--expect", "done", "--timeout", "60"]).output().unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
@@ -96,7 +96,7 @@ fn kvm_is_used_where_a_guest_runs_under_it_and_a_remark_says_where_not() {
 }
 
 #[test]
-fn a_larger_disk_leaves_the_file_as_it_is_and_ports_lead_into_the_machine() {
+fn a_larger_disk_does_not_change_the_file_and_ports_are_forwarded() {
     let disk = Disk::that_says("up");
     let before = fs::read(disk.path()).unwrap();
     let port = plywood::probe::free_port().unwrap();
@@ -112,7 +112,7 @@ fn a_larger_disk_leaves_the_file_as_it_is_and_ports_lead_into_the_machine() {
 }
 
 #[test]
-fn ssh_that_never_answers_is_told_with_the_end_of_the_console() {
+fn the_error_for_ssh_without_answer_shows_the_end_of_the_console() {
     let disk = Disk::that_says("no server here");
     let run =
         disk.boot(&["--accel", "tcg", "--ssh", "root", "--timeout", "4", "--", "true"]).output().unwrap();

@@ -1,4 +1,4 @@
-//! Which boot loader a disk gets, by what the image has.
+//! Tests of the boot loader that a disk gets, depending on the files of the image.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::common::project::Project;
 /// For UEFI and the BIOS.
 const LAYOUT: &str = include_str!("../fixtures/block-device/efi.yaml");
 
-/// A Debian with a kernel and GRUB for UEFI, as far as the build looks at it.
+/// The files of a Debian with a kernel and GRUB for UEFI that the build reads.
 const SYSTEM: &str = r#"
 echo ID=debian >/etc/os-release
 mkdir -p /boot /usr/bin /usr/lib/grub/x86_64-efi /usr/lib/shim /usr/lib/grub/x86_64-efi-signed
@@ -35,7 +35,7 @@ fn on_esp(raw: &Path, file: &str) -> String {
 }
 
 #[test]
-fn a_disk_boots_by_what_the_image_has() {
+fn a_disk_gets_the_boot_loader_of_its_image() {
     let project = Project::of_elements(&["a"]).with_small_base();
     project.define("elements = [\"a\"]\noutputs = [\"raw\"]\ndisk = { layout = \"disk.yaml\" }");
     project.write("disk.yaml", LAYOUT);
@@ -63,7 +63,7 @@ fn a_disk_boots_by_what_the_image_has() {
     assert_eq!(lines[1..], ["set prefix=($root)/boot/grub", "configfile $prefix/grub.cfg"]);
 }
 
-/// Returns a project whose image has what `system` makes, on a disk for the BIOS.
+/// Returns a project with a disk for the BIOS, whose image has the files that `system` makes.
 fn for_bios(system: &str) -> Project {
     let project = Project::of_elements(&["a"]).with_small_base();
     project.define("elements = [\"a\"]\noutputs = [\"raw\"]\ndisk = { firmware = [\"bios\"] }");

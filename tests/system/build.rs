@@ -1,5 +1,5 @@
-//! Builds on a real Debian: what is made again, what is not, and what is said. Needs root and a
-//! package mirror.
+//! Tests of builds on a real Debian: hits, misses and messages. They need root and a package
+//! mirror.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,15 +13,15 @@ use crate::common::project::Project;
 
 const NOTHING: [&str; 0] = [];
 
-/// Returns an image of three elements, built.
+/// Returns a built image of three elements.
 fn built() -> Project {
     let project = Project::of_elements(&["a", "b", "c"]).with_base();
     assert_eq!(project.build(&[]).made(), ["a", "b", "c", "image:final"]);
     project
 }
 
-/// Returns the files of a store that a build may add, with their inodes: what is written again has
-/// another.
+/// Returns the files of a store that a build may write, with their inodes. A rewritten file has
+/// another inode.
 fn contents(store: &Path) -> BTreeSet<(String, u64)> {
     let parts = [
         "blobs/sha256",
@@ -76,7 +76,8 @@ fn an_element_of_the_user_runs_a_hook_after_all_elements_by_its_slot() {
     assert_eq!(project.build(&[]).made(), NOTHING);
 }
 
-/// No layer can keep them, and a build has no directory of the caller.
+/// The final stage has no layer that could keep them, and `plywood build` has no directory of the
+/// caller.
 #[test]
 fn files_that_hooks_of_the_final_stage_leave_beside_the_image_are_lost_with_a_warning() {
     let project = Project::of_elements(&["a"]).with_small_base();
@@ -88,12 +89,11 @@ fn files_that_hooks_of_the_final_stage_leave_beside_the_image_are_lost_with_a_wa
     assert!(project.out().join("kept").is_file() && !project.out().join("lost").exists());
 }
 
-/// What is changed, how, which steps are made again, and which are found because what is below came
-/// out the same.
+/// The name of a change, the change, the steps that are built again, and the hits by content.
 type Change = (&'static str, fn(&Project), &'static [&'static str], &'static [&'static str]);
 
 #[test]
-fn a_change_makes_its_own_layer_again_and_those_above_unless_it_comes_out_the_same() {
+fn a_change_rebuilds_its_step_and_those_above_unless_the_layer_is_the_same() {
     let table: [Change; 7] = [
         ("a README", |project| project.write("elements/a/README.md", "# a\n\nOther words.\n"), &[], &[]),
         (
@@ -142,7 +142,7 @@ fn a_change_makes_its_own_layer_again_and_those_above_unless_it_comes_out_the_sa
         change(&project);
         let build = project.build(&[]);
         assert_eq!((build.made().as_slice(), build.hits("content").as_slice()), (made, by_content), "{name}");
-        // Back to the start, which is all there.
+        // The original state: all steps are hits.
         for element in ["a", "b", "c"] {
             fs::remove_dir_all(project.path().join("elements").join(element)).unwrap();
             project.element(element);
@@ -167,7 +167,7 @@ fn a_variable_changes_the_layers_of_hooks_that_name_it_and_those_above() {
     assert_eq!(made, ["b", "c", "image:final"]);
     let differing: Vec<_> =
         alice.iter().zip(&bob).filter(|(a, b)| a != b).map(|((step, _), _)| step).collect();
-    // Those above are made again on another layer, and have the same changes.
+    // The layers above are built again, and are equal.
     assert_eq!(differing, ["b"]);
 
     let plan = project.run(&["plan"]);
@@ -183,7 +183,7 @@ fn a_variable_changes_the_layers_of_hooks_that_name_it_and_those_above() {
 }
 
 #[test]
-fn no_cache_makes_all_again_to_the_same_layers_and_fail_on_miss_runs_nothing() {
+fn no_cache_rebuilds_equal_layers_and_fail_on_miss_runs_nothing() {
     let project = Project::of_elements(&["a"]).with_base();
     let refused = project.refused(&["--fail-on-miss"]);
     assert!(
@@ -228,7 +228,7 @@ fn a_secret_reaches_its_hook_and_is_written_nowhere() {
 }
 
 #[test]
-fn a_failed_hook_says_all_that_helps_and_is_never_cached() {
+fn the_error_of_a_failed_hook_has_output_and_log_and_the_step_is_not_cached() {
     let project = Project::of_elements(&["a", "b"]).with_base();
     project.hook("elements/b/install.d/50-b", "seq 1 30\necho 'no such package: foo' >&2\nexit 7");
     let failed = project.run(&["build", "-o", project.out().to_str().unwrap()]);
@@ -246,8 +246,8 @@ fn a_failed_hook_says_all_that_helps_and_is_never_cached() {
     let log = fs::read_to_string(project.store().join("logs/tiny/b/install.d-50-b.log")).unwrap();
     assert!(log.starts_with("1\n2\n") && log.ends_with("no such package: foo\n"), "{log}");
 
-    // As hooks of the element find it: what is below is there, its own result is not, its files
-    // are.
+    // The shell shows the root as hooks of the element find it: with the layers below and its
+    // files, without its own result.
     let inside = "cat /etc/a; ls /etc/b /tmp/in_target.d/install.d; echo >/etc/lost";
     let shell = project.run(&["shell", "tiny", "--at", "b", "--", "sh", "-c", inside]);
     assert_eq!(shell.stdout, "a\n/tmp/in_target.d/install.d:\n50-b\n");
@@ -273,7 +273,7 @@ fn an_image_of_a_base_alone_is_built() {
 }
 
 #[test]
-fn what_nobody_used_is_collected_and_what_is_left_is_sound() {
+fn unused_steps_are_collected_and_the_rest_is_sound() {
     let project = built();
     let before = project.layers();
     project.hook("elements/c/install.d/50-c", "echo other >/etc/c");
@@ -297,7 +297,7 @@ fn skopeo_config(layout: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn an_image_is_built_on_what_was_imported() {
+fn an_image_can_be_built_on_imported_bases() {
     let project =
         Project::new("elements = [\"a\"]\noutputs = [\"oci\", \"docker-archive\", \"tar\"]\ncontainer = { env = { SAID_BY = \"base\" } }").with_base();
     project.element("a");
@@ -339,7 +339,7 @@ fn an_image_is_built_on_what_was_imported() {
 }
 
 #[test]
-fn a_base_that_is_absent_or_not_what_its_definition_says_is_refused() {
+fn a_base_that_is_missing_or_has_another_digest_is_refused() {
     let project = Project::new("");
     project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\noutputs = []\n");
     let digest = "0".repeat(64);
@@ -361,7 +361,7 @@ fn a_base_that_is_absent_or_not_what_its_definition_says_is_refused() {
     assert!(run.stderr.ends_with(&expected), "{}", run.stderr);
 }
 
-/// Makes an archive of the bookworm root without what a running system mounts, and with its own
+/// Makes an archive of the bookworm root without the mounts of a running system, and with its own
 /// `/etc/mark`.
 fn archive(project: &Project, mark: &str) -> PathBuf {
     let tree = project.path().join("tree");
@@ -378,7 +378,7 @@ fn archive(project: &Project, mark: &str) -> PathBuf {
 }
 
 #[test]
-fn what_one_project_imported_stays_when_another_uses_its_name() {
+fn a_base_stays_if_another_project_imports_one_of_the_same_name() {
     let one = Project::of_elements(&["a"]);
     let two = Project::of_elements(&["a"]).with_store(one.store());
     for (project, mark) in [(&one, "1"), (&two, "2")] {
@@ -400,7 +400,7 @@ fn what_one_project_imported_stays_when_another_uses_its_name() {
 }
 
 #[test]
-fn an_import_replaces_no_base_that_somebody_wrote() {
+fn an_import_does_not_replace_a_base_that_a_user_wrote() {
     let project = Project::new("outputs = []");
     let written = "distro = \"debian\"\nrelease = \"bookworm\"\nfamily = \"debian\"\n\
                    [source.mmdebstrap]\nvariant = \"minbase\"\nsuites = [\"bookworm\"]\n";
@@ -423,7 +423,7 @@ fn an_image_may_have_an_rpm_that_lists_nothing() {
 }
 
 #[test]
-fn a_manifest_tells_of_outputs_that_are_still_there() {
+fn a_manifest_lists_stale_outputs() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let files = |key: &str| -> Vec<String> {
         let manifest = project.manifest();

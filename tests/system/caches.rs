@@ -1,5 +1,5 @@
-//! Caches in the store: what a hook writes reaches no other step, and what is damaged is not used.
-//! Needs root; some need the machine's package mirror.
+//! Tests of caches in the store: files that a hook writes do not reach other steps, and damaged
+//! files are not used. They need root, and some need the machine's package mirror.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,8 +14,8 @@ use crate::common::project::{Project, Run};
 use crate::common::work::Work;
 use plywood::oci::Digest;
 
-/// Leaves a file of the right name and size where apt looks for `hello`, and damages the package
-/// indices.
+/// Writes a wrong file with the right name and size to apt's downloads of `hello`, and damages the
+/// package indices.
 const POISON: &str = r#"
 file=$(apt-cache show hello | sed -n 's,^Filename: .*/,,p')
 size=$(apt-cache show hello | sed -n 's,^Size: ,,p')
@@ -36,7 +36,7 @@ fn digests(directory: &Path) -> BTreeMap<String, Digest> {
 }
 
 #[test]
-fn what_a_hook_writes_to_packages_and_indices_reaches_no_other_image() {
+fn files_that_a_hook_writes_to_packages_and_indices_do_not_reach_other_images() {
     let image = "elements = [\"poison\"]\npackages = [\"hello\"]\noutputs = [\"tar\"]";
     let project = Project::new(image).with_base();
     project.hook("elements/poison/install.d/50-a", "apt-get --version");
@@ -46,7 +46,7 @@ fn what_a_hook_writes_to_packages_and_indices_reaches_no_other_image() {
     assert!(before.keys().any(|path| path.ends_with("hello_2.10-3_amd64.deb")), "{before:?}");
 
     project.hook("elements/poison/install.d/50-a", POISON);
-    // Another download of the same step is kept, and the poison beside it is not.
+    // A real download of the same step is kept, and the wrong file is not.
     project.hook("elements/poison/install.d/60-a", "apt-get update\napt-get --yes install sl");
     project.build(&[]);
     let after = digests(&shared);
@@ -63,14 +63,14 @@ fn what_a_hook_writes_to_packages_and_indices_reaches_no_other_image() {
     assert!(hello.stdout.starts_with(b"\x7fELF"), "{}", String::from_utf8_lossy(&hello.stderr));
 }
 
-/// Writes the same number of other bytes to a file, and puts its time back.
+/// Writes the same number of different bytes to a file, and resets its time.
 fn flip(path: &Path) {
     let (bytes, modified) = (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap());
     fs::write(path, bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).unwrap();
     File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
-/// An image of three elements; the upper ones copy what the lower one wrote.
+/// Returns an image of three elements. The upper two copy a file of the lowest.
 fn stacked() -> Project {
     let project = Project::of_elements(&["low", "high", "top"]).with_small_base();
     for name in ["high", "top"] {
@@ -90,7 +90,7 @@ fn tar(project: &Project) -> Digest {
 }
 
 #[test]
-fn an_unpacked_layer_that_was_changed_is_unpacked_again() {
+fn a_changed_unpacked_layer_is_unpacked_again() {
     let project = stacked();
     project.build(&[]);
     let expected = tar(&project);
@@ -113,9 +113,9 @@ fn an_unpacked_layer_that_was_changed_is_unpacked_again() {
             "{what}: {warnings:?}"
         );
         assert_eq!(fs::read_to_string(file).unwrap(), "low\n", "{what}");
-        assert_eq!(project.build(&[]).of("warning").count(), 0, "{what}: mended");
+        assert_eq!(project.build(&[]).of("warning").count(), 0, "{what}: repaired");
     }
-    // What is built on it is right, too.
+    // A step that is built on it is correct.
     flip(&file_of_low(&project));
     project.hook("elements/top/install.d/50-top", "# again\ncat /etc/low >/etc/top");
     assert_eq!(project.build(&[]).made(), ["top"]);
@@ -123,7 +123,7 @@ fn an_unpacked_layer_that_was_changed_is_unpacked_again() {
 }
 
 #[test]
-fn a_check_drops_what_was_built_on_a_wrong_layer() {
+fn a_check_drops_steps_that_were_built_on_a_wrong_layer() {
     let project = stacked();
     project.build(&[]);
     let expected = tar(&project);
@@ -136,7 +136,7 @@ fn a_check_drops_what_was_built_on_a_wrong_layer() {
     assert_eq!(tar(&project), expected);
 }
 
-/// Serves a directory to those who know the password.
+/// Serves a directory with a password.
 struct Repository {
     process: Child,
     address: SocketAddr,
@@ -186,8 +186,8 @@ impl Drop for Repository {
     }
 }
 
-/// A machine whose `/etc/apt` has the account of a repository, and an image that takes a package
-/// from there.
+/// A machine whose `/etc/apt` has the account of a repository, and an image with a package from
+/// there.
 struct Customer {
     project: Project,
     etc_apt: PathBuf,
@@ -229,7 +229,7 @@ impl Customer {
         Self { project, etc_apt, repository }
     }
 
-    /// Builds on that machine, without a network if `programs` says so.
+    /// Builds on that machine with these options of unshare, such as without a network.
     fn build(&self, unshare: &[&str], args: &[&str]) -> Run {
         let (out, etc_apt) = (self.project.out(), self.etc_apt.display().to_string());
         let build = ["build", "--progress", "json", "-o", out.to_str().unwrap()];
@@ -252,7 +252,7 @@ impl Customer {
         Run::of(command.output().unwrap(), &self.project.path())
     }
 
-    /// Returns what a hook printed.
+    /// Returns the output of a hook.
     fn printed(run: &Run) -> Vec<String> {
         let lines = run.json_lines().into_iter().filter(|event| event["event"] == "task-output");
         lines.map(|event| event["line"].as_str().unwrap().to_owned()).collect()
@@ -267,7 +267,7 @@ impl Customer {
 }
 
 #[test]
-fn accounts_and_settings_of_the_machine_reach_apt_and_no_layer() {
+fn accounts_and_settings_of_the_build_host_reach_apt_and_are_in_no_layer() {
     let customer = Customer::new();
     let run = customer.build(&[], &[]);
     assert_eq!(run.status, Some(0), "{}", run.stderr);
@@ -288,7 +288,7 @@ fn accounts_and_settings_of_the_machine_reach_apt_and_no_layer() {
 }
 
 #[test]
-fn a_changed_line_needs_no_network_where_everything_is_at_hand() {
+fn a_changed_line_needs_no_network_if_the_store_has_all_packages() {
     let customer = Customer::new();
     let project = &customer.project;
     project.write("elements/toy/static/etc/toy", "first\n");
@@ -306,7 +306,7 @@ fn a_changed_line_needs_no_network_where_everything_is_at_hand() {
     assert_eq!(run.status, Some(1), "{}", run.stderr);
     assert!(run.stderr.contains("the store lacks libtoy-dev_2.0-1contrail1_all.deb"), "{}", run.stderr);
     assert!(run.stderr.contains("build once without `--offline`"), "{}", run.stderr);
-    // Hooks have no network, either.
+    // Hooks have no network either.
     project.hook(
         "elements/toy/install.d/20-net",
         "! (echo >/dev/tcp/192.0.2.1/80) 2>/dev/null\ncat /proc/net/route",
@@ -316,7 +316,7 @@ fn a_changed_line_needs_no_network_where_everything_is_at_hand() {
 }
 
 #[test]
-fn downloads_of_hooks_are_seen_by_hooks_of_the_same_image_alone() {
+fn only_hooks_of_the_same_image_see_downloads_of_hooks() {
     let work = Work::new();
     let report = "ls -A $DIB_IMAGE_CACHE $DIB_LOCKFILES; cd $DIB_IMAGE_CACHE; echo left | tee $DIB_LOCKFILES/left-by-x >left-by-";
     for name in ["a", "b"] {
@@ -333,7 +333,7 @@ fn downloads_of_hooks_are_seen_by_hooks_of_the_same_image_alone() {
     assert!(listed("-n -t tar -o a tiny a"), "its own");
 }
 
-/// A generator of numbers: the same from the same seed.
+/// A generator of pseudo-random numbers from a seed.
 struct Numbers(u64);
 
 impl Numbers {
@@ -343,7 +343,7 @@ impl Numbers {
     }
 }
 
-/// Damages a file of the store; returns what was done, the file, and what was in it.
+/// Damages a file of the store. Returns a description, the file and its old content.
 fn damage(store: &Path, numbers: &mut Numbers) -> (String, PathBuf, Vec<u8>) {
     let parts = ["blobs", "layers", "records", "snapshots", "cache", "imprints", "index.json"];
     let mut files: Vec<PathBuf> = Vec::new();
@@ -403,10 +403,10 @@ fn damage(store: &Path, numbers: &mut Numbers) -> (String, PathBuf, Vec<u8>) {
     (format!("{what} {}", path.display()), path, before)
 }
 
-/// Whatever is damaged, a build gives the same bytes or fails. It works again after a check, or
-/// says which file is damaged: an index of images cannot be made again.
+/// With any damage, a build gives the same bytes or fails. After a check, it works again, or names
+/// the damaged file: an index of images cannot be restored.
 #[test]
-fn damage_in_the_store_never_gives_other_bytes() {
+fn damage_in_the_store_never_changes_outputs() {
     const SEEDS: u64 = 32;
     let project = stacked();
     project.define("elements = [\"low\", \"high\", \"top\"]\noutputs = [\"tar\", \"oci\"]");
@@ -416,8 +416,8 @@ fn damage_in_the_store_never_gives_other_bytes() {
     for seed in 0..SEEDS {
         let mut numbers = Numbers(seed);
         let (what, damaged, before) = damage(&project.store(), &mut numbers);
-        // Every other time a step is made again, on layers that may be damaged, and comes out the
-        // same.
+        // Every second round builds a step again, on layers that may be damaged, with the same
+        // result.
         if seed % 2 == 0 {
             project.hook("elements/top/install.d/50-top", &format!("# {seed}\ncat /etc/low >/etc/top"));
         }

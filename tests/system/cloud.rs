@@ -1,11 +1,11 @@
-//! The first boot of a cloud machine, as a cloud does it: a larger disk, and a seed that tells who
-//! may come in. Needs root, the machine's package mirror, QEMU.
+//! Tests the first boot of a cloud machine: with a larger disk, and a seed with the account. Needs
+//! root, the machine's package mirror, QEMU.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What a test sees: printed by the machine itself, last of all.
+/// The command with which the machine prints its result at the end.
 const RESULT: &str = "printf 'RESULT host=%s user=%s keys=%s sudo=%s root=%sG END\\n' \
     \"$(hostname)\" \"$(id -un alice)\" \"$(grep -c alice@desk /home/alice/.ssh/authorized_keys)\" \
     \"$(su alice -c 'sudo -n true' >/dev/null 2>&1 && echo yes || echo no)\" \
@@ -69,7 +69,7 @@ fn seed(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_machine_takes_its_seed_and_grows_its_root_at_the_first_boot() {
+fn a_machine_applies_its_seed_and_grows_its_root_at_the_first_boot() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let disk = cloud_disk(directory.path());
     succeed(tool("qemu-img", "qemu-utils").arg("resize").arg(&disk).arg("9G"));

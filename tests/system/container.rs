@@ -1,5 +1,5 @@
-//! Containers as others read them: skopeo, umoci and a Docker engine. Needs root, a package mirror
-//! and these programs.
+//! Tests of containers with skopeo, umoci and a Docker engine. They need root, a package mirror and
+//! these programs.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -23,7 +23,7 @@ env = { LANG = "C.UTF-8" }
 labels = { "org.example.purpose" = "test" }
 "#;
 
-/// Returns an image with a compiler, built once as disk and as container.
+/// Returns an image with a compiler, which is built once as disk and as container.
 fn built() -> &'static Project {
     static PROJECT: OnceLock<Project> = OnceLock::new();
     PROJECT.get_or_init(|| {
@@ -66,7 +66,7 @@ fn a_disk_and_the_containers_of_an_image_consist_of_the_same_layers() {
 }
 
 #[test]
-fn a_config_says_what_the_definition_says_and_one_entry_of_history_a_step() {
+fn a_config_has_the_values_of_the_definition_and_one_entry_of_history_per_step() {
     let config = config(&format!("oci:{}", path("tiny.oci")));
     assert_eq!(
         config["config"],
@@ -126,7 +126,7 @@ fn a_docker_engine_loads_the_archive_and_compiles_c_in_it() {
 }
 
 #[test]
-fn an_image_of_type_docker_is_in_the_engine_under_its_target_and_runs_there() {
+fn an_image_of_type_docker_is_loaded_into_the_engine_and_runs_there() {
     let work = Work::new();
     work.hook("web", "install.d/50-web", "echo web >/etc/web; echo \"$DOCKER_TARGET\" >/etc/target");
     work.hook("web", "finalise.d/50-last", "echo last >/etc/last");

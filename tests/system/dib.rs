@@ -1,7 +1,7 @@
-//! One list of diskimage-builder's own elements, built by diskimage-builder and by plywood in both
-//! orders: the same files.
+//! Builds one list of diskimage-builder's own elements with diskimage-builder, and with plywood in
+//! both orders, and compares the files.
 //!
-//! Prints every difference, and fails on any that [`DIFFERENT`] does not know.
+//! Prints every difference, and fails for differences that are not in [`DIFFERENT`].
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -17,8 +17,8 @@ use crate::common::project::Project;
 use crate::common::upstream;
 use plywood::oci::{Digest, HashingReader};
 
-/// What differs, by the start of its path, and why. diskimage-builder itself gives others each time
-/// in those marked with a star.
+/// Known differences: the start of the path, and the reason. A star marks files in which also two
+/// builds of diskimage-builder differ.
 const DIFFERENT: [(&str, &str); 27] = [
     ("boot/initrd.img-", "* times and order of its files"),
     ("etc/dib-manifests/dib", "* order of elements; arguments and environment of the one that was called"),
@@ -49,14 +49,14 @@ const DIFFERENT: [(&str, &str); 27] = [
     ("var/log/", "logs are left out"),
 ];
 
-/// What a file is: kind, mode, owner, group, and content or target.
+/// Kind, mode, owner, group, and content or target of a file.
 type Entry = (tar::EntryType, u32, u64, u64, String);
 
 /// Source: PEP 552.
 const PYC_HEADER_BYTES: u64 = 16;
 
 #[test]
-fn diskimage_builder_and_plywood_make_the_same_files_of_the_same_elements() {
+fn diskimage_builder_and_plywood_make_the_same_files_from_the_same_elements() {
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let own = work.path().join("elements");
     write_own_elements(&own);
@@ -71,7 +71,12 @@ fn diskimage_builder_and_plywood_make_the_same_files_of_the_same_elements() {
         println!("{order} order: {} entries, diskimage-builder: {}", found.len(), reference.len());
         unknown.extend(differences(&reference, &found).map(|line| format!("{order} order: {line}")));
     }
-    assert!(unknown.is_empty(), "differences that nobody knows of:\n{}", unknown.join("\n"));
+    assert!(
+        unknown.is_empty(),
+        "unknown differences:
+     {}",
+        unknown.join("\n")
+    );
 }
 
 /// Returns the elements that are compared.
@@ -79,7 +84,7 @@ fn elements() -> Vec<&'static str> {
     ELEMENTS.into_iter().chain([SMALL_INITRAMFS]).collect()
 }
 
-/// Defines the image `tiny` by diskimage-builder's elements, without a base.
+/// Defines the image `tiny` with diskimage-builder's elements, without a base.
 fn define(project: &Project, own: &Path) {
     let variables =
         VARIABLES.map(|(name, value)| (name, value.to_owned())).into_iter().chain(upstream::mirrors());
@@ -93,8 +98,8 @@ fn define(project: &Project, own: &Path) {
     project.write("plywood.toml", &text);
 }
 
-/// Builds a tar with diskimage-builder, in a mount namespace that takes all its mounts along when
-/// it ends.
+/// Builds a tar with diskimage-builder, in a mount namespace. All its mounts end with the
+/// namespace.
 fn by_diskimage_builder(work: &Path, own: &Path) -> std::path::PathBuf {
     let tools = work.join("bin");
     fs::create_dir(&tools).unwrap();
@@ -129,11 +134,11 @@ fn entries(archive: &Path) -> BTreeMap<String, Entry> {
         let facts = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
         let (mode, uid, gid) = facts;
         let described = match header.entry_type() {
-            // Which of its names a file is stored under is chance.
+            // The name under which tar stores a hard-linked file is random.
             tar::EntryType::Link => found[&link].clone(),
             kind if kind.is_file() => {
                 if path.ends_with(".pyc") {
-                    // Where SOURCE_DATE_EPOCH is set, Python puts a hash of the source in place of
+                    // If SOURCE_DATE_EPOCH is set, Python writes a hash of the source instead of
                     // its time.
                     std::io::copy(&mut entry.by_ref().take(PYC_HEADER_BYTES), &mut std::io::sink()).unwrap();
                 }
@@ -153,7 +158,7 @@ fn name(path: &[u8]) -> String {
     String::from_utf8_lossy(path).trim_start_matches("./").trim_end_matches('/').to_owned()
 }
 
-/// Prints what differs and returns what of it is in no table.
+/// Prints all differences, and returns the unknown ones.
 fn differences<'a>(
     reference: &'a BTreeMap<String, Entry>,
     found: &'a BTreeMap<String, Entry>,

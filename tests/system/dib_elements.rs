@@ -1,9 +1,9 @@
-//! diskimage-builder's own elements, unmodified, each looked at as a user would. Needs root, the
-//! machine's package mirror, its Python package index, and the network for diskimage-builder
-//! itself.
+//! Tests of diskimage-builder's own, unmodified elements: each is checked for the effect that a
+//! user expects. They need root, the machine's package mirror, its Python package index, and the
+//! network for diskimage-builder itself.
 //!
-//! What is found makes the table of docs/dib-compatibility.md: `PLYWOOD_UPDATE_DOCS=1` writes it,
-//! without that it has to be up to date.
+//! The results are the table of docs/dib-compatibility.md. `PLYWOOD_UPDATE_DOCS=1` writes the
+//! table; without it, the test checks that the table is up to date.
 
 mod disks;
 mod images;
@@ -19,26 +19,25 @@ use crate::common::cloud_image::{SMALL_INITRAMFS, write_small_initramfs};
 use crate::common::upstream;
 use images::images;
 
-/// One element, and how a user sees that it did its work.
+/// A check of one element.
 pub(crate) struct Check {
     /// Its name.
     pub element: &'static str,
-    /// What is to be expected of it.
     pub status: Status,
-    /// What is looked at, in words.
+    /// The checked facts, in words.
     pub what: &'static str,
-    /// A shell script that succeeds in the image's root directory if it is so.
+    /// A shell script that succeeds in the root directory of the image if the facts are true.
     pub script: &'static str,
 }
 
-/// What is to be expected of an element.
+/// The expected result for an element.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// It does what it says.
+    /// It has its documented effect.
     Works,
     /// It fails with diskimage-builder too.
     FailsUpstream,
-    /// It does what it says where the kernel has the device mapper.
+    /// It has its documented effect if the kernel has the device mapper.
     NeedsDeviceMapper,
 }
 
@@ -52,19 +51,18 @@ impl Status {
     }
 }
 
-/// Elements that are built together, and what is looked at in the result.
+/// Elements that are built together, and the checks of the result.
 pub(crate) struct Image {
     /// Its name.
     pub name: &'static str,
-    /// Its elements; those they depend on come by themselves.
+    /// The elements, without those that they depend on.
     pub elements: &'static [&'static str],
-    /// The formats it is written in, as TOML.
+    /// The output formats, as TOML.
     pub outputs: &'static str,
     /// Further keys of the image, as TOML.
     pub keys: &'static str,
-    /// Files of the project beside its definition: path, text. Scripts are executable.
+    /// Further files of the project: path and text. Scripts are executable.
     pub files: &'static [(&'static str, &'static str)],
-    /// What is looked at.
     pub checks: &'static [Check],
 }
 
@@ -121,7 +119,7 @@ impl Project {
         command.output().unwrap()
     }
 
-    /// Unpacks the image and runs every check in it; returns what did not hold.
+    /// Unpacks the image and runs every check in it. Returns the failures.
     fn look(&self) -> Vec<String> {
         let root = self.path("root");
         fs::create_dir_all(&root).unwrap();
@@ -157,7 +155,7 @@ fn make_repository(path: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// Builds an image and returns what is not as it should be.
+/// Builds an image and returns the failures.
 fn faults(image: &'static Image) -> Vec<String> {
     let project = Project::new(image);
     let built = project.build();
@@ -190,7 +188,7 @@ fn elements_do_what_their_users_expect() {
 }
 
 #[test]
-fn the_page_says_what_is_checked() {
+fn the_page_lists_all_checks() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dib-compatibility.md");
     let checks: Vec<_> = images().flat_map(|image| image.checks).collect();
     let expected = page::with_results(&fs::read_to_string(&path).unwrap(), &checks);

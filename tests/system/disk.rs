@@ -1,4 +1,4 @@
-//! Real disks: written on loop devices, booted under both firmwares, killed in the middle.
+//! Tests of real disks: written on loop devices, booted with both firmwares, killed in the middle.
 //!
 //! Needs root, loop devices, mmdebstrap, gdisk, dosfstools, xfsprogs, qemu-system-x86, ovmf, and
 //! the machine's own apt sources.
@@ -25,7 +25,7 @@ use plywood::port::{BootImages, DiskError, DiskWriter};
 const CMDLINE: &str = "console=tty0 console=ttyS0,115200";
 const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
 
-/// Enters a mount namespace of this thread's own, as `main` does for the process.
+/// Gives this thread its own mount namespace, as `main` does for the process.
 fn enter_namespace() {
     plywood::sandbox::enter_private_mounts().expect("this test needs root and the right to mount");
 }
@@ -54,7 +54,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// A small tree with one of everything.
+/// Makes a small tree with every kind of entry.
 fn small_tree(root: &Path) {
     fs::create_dir_all(root.join("boot/efi/EFI/BOOT")).unwrap();
     fs::write(root.join("boot/efi/EFI/BOOT/BOOTX64.EFI"), vec![3; 300_000]).unwrap();
@@ -75,7 +75,7 @@ fn small_tree(root: &Path) {
     .unwrap();
 }
 
-/// Returns the bytes of `raw` before the root partition, and those behind it.
+/// Returns the bytes of `raw` before and after the root partition.
 fn around_root(raw: &Path, layout: &Layout) -> Vec<u8> {
     let root = layout.locate("/").unwrap().0.place.extent().unwrap();
     let disk = File::open(raw).unwrap();
@@ -129,7 +129,7 @@ fn check_esp(raw: &Path, layout: &Layout, scratch: &Path) {
     assert!(run("mdir", &["-i", file.to_str().unwrap(), "-b", "::EFI/BOOT"]).contains("BOOTX64.EFI"));
 }
 
-/// Backing files below `directory` that loop devices still have.
+/// Returns the backing files of loop devices below `directory`.
 fn attached(directory: &Path) -> Vec<String> {
     let devices =
         fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path().join("loop/backing_file"));
@@ -207,7 +207,7 @@ fn a_kill_at_any_time_leaves_nothing() {
 /// Limits the initramfs to the modules that start a virtual machine.
 const SMALL_INITRAMFS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/small_initramfs.sh");
 
-/// A Debian with what a bootable disk needs of it.
+/// Makes a Debian with everything that a bootable disk needs.
 fn debian(tree: &Path) {
     let packages = "linux-image-cloud-amd64,initramfs-tools,systemd-sysv,zstd,\
                     grub2-common,grub-pc-bin,grub-efi-amd64-bin";
@@ -229,7 +229,7 @@ fn grub_image(tree: &Path, layout: &Layout, target: GrubTarget) -> Vec<u8> {
     fs::read(tree.join("tmp/core")).unwrap()
 }
 
-/// Presses the tree into a bootable raw disk, as the build does.
+/// Writes the tree to a bootable raw disk, as a build does.
 fn press(tree: &Path, root: RootFs, scratch: &Path) -> PathBuf {
     let writer = writer(scratch);
     let layout = Layout::standard(&request(root, DiskSize::Auto), writer.measure(tree).unwrap()).unwrap();
@@ -250,7 +250,7 @@ fn press(tree: &Path, root: RootFs, scratch: &Path) -> PathBuf {
     raw
 }
 
-/// What the first boot does: the menu as a kernel upgrade would write it, and a start from that.
+/// The first boot writes the menu as a kernel upgrade does, and reboots with it.
 const REWRITE_MENU: &str = "\
 [Unit]
 ConditionPathExists=!/etc/menu-rewritten
@@ -260,7 +260,7 @@ Type=oneshot
 ExecStart=/bin/sh -c 'update-grub && touch /etc/menu-rewritten && echo menu rewritten >/dev/console && systemctl reboot && sleep 300'
 ";
 
-/// What the element `bootloader` writes.
+/// The defaults that the element `bootloader` writes.
 const DEFAULTS: &str = "\
 GRUB_TIMEOUT=1
 GRUB_CMDLINE_LINUX=\"console=tty0 console=ttyS0,115200\"
@@ -269,7 +269,7 @@ GRUB_TERMINAL=\"console serial\"
 GRUB_SERIAL_COMMAND=\"serial --unit=0 --speed=115200\"
 ";
 
-/// Makes the tree rewrite its menu at the first boot.
+/// Adds a unit to the tree that rewrites the menu at the first boot.
 fn rewrite_menu_at_first_boot(tree: &Path) {
     let units = tree.join("etc/systemd/system");
     fs::create_dir_all(units.join("multi-user.target.wants")).unwrap();
@@ -279,15 +279,15 @@ fn rewrite_menu_at_first_boot(tree: &Path) {
     fs::write(tree.join("etc/default/grub"), DEFAULTS).unwrap();
 }
 
-/// Whether a machine's writes stay on the disk.
+/// The handling of a machine's writes to the disk.
 #[derive(Clone, Copy, PartialEq)]
 enum Writes {
     Stay,
     Vanish,
 }
 
-/// Runs the disk until its console shows `text` or the machine ends, and returns what the console
-/// showed.
+/// Runs the disk until its console shows `text` or the machine ends. Returns the text of the
+/// console.
 fn console(disk: &Path, firmware: Firmware, writes: Writes, text: &str) -> (Ending, String) {
     let ovmf = Path::new(plywood::host::OVMF.name);
     let memory = ByteSize::from_mebibytes(1024);
@@ -312,7 +312,7 @@ fn console(disk: &Path, firmware: Firmware, writes: Writes, text: &str) -> (Endi
     (watched.ending, String::from_utf8_lossy(&watched.transcript).into_owned())
 }
 
-/// Boots by our menu, has the system write its own, and boots by that.
+/// Boots with plywood's menu, lets the system write its own, and boots with that.
 fn boots_and_boots_again(disk: &Path, firmware: Firmware) {
     let (ending, transcript) = console(disk, firmware, Writes::Stay, "never on a console");
     assert!(matches!(ending, Ending::Exited(status, _) if status.success()), "{firmware:?}: {transcript}");
@@ -325,7 +325,7 @@ fn boots_and_boots_again(disk: &Path, firmware: Firmware) {
 }
 
 #[test]
-fn a_debian_boots_by_bios_and_uefi_and_again_from_the_menu_it_writes() {
+fn a_debian_boots_with_bios_and_uefi_and_again_with_the_menu_that_it_writes() {
     enter_namespace();
     let scratch = tempfile::tempdir().unwrap();
     let tree = scratch.path().join("tree");

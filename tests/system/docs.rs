@@ -1,4 +1,4 @@
-//! The how-to pages, followed command by command.
+//! Follows the how-to pages command by command.
 
 mod tutorial;
 

@@ -1,8 +1,7 @@
-//! diskimage-builder's commands as their callers see them, where they build: outputs, names, exit
-//! statuses, break points.
+//! Tests of builds with diskimage-builder's commands: outputs, names, exit statuses, break points.
 //!
-//! Needs root, overlayfs, loop devices and qemu-utils; the operating system is a tiny element made
-//! here, without network.
+//! They need root, overlayfs, loop devices and qemu-utils. The operating system is a tiny element
+//! of the test, which needs no network.
 
 use std::fs;
 use std::io::Read;
@@ -14,13 +13,13 @@ use std::time::{Duration, Instant};
 use crate::common::registry::{Door, Server};
 use crate::common::work::{Run, Work, names, program};
 
-/// Returns a field of what `qemu-img info` says.
+/// Returns the output of `qemu-img info`.
 fn qemu_img(work: &Work, file: &str) -> serde_json::Value {
     serde_json::from_str(&program("qemu-img", &["info", "--output=json", file], &work.path())).unwrap()
 }
 
 #[test]
-fn every_type_is_written_alone_and_with_all_others() {
+fn every_type_is_written_alone_and_together_with_all_others() {
     let work = Work::new();
     let types = [
         ("qcow2", "x.qcow2"),
@@ -51,7 +50,7 @@ fn every_type_is_written_alone_and_with_all_others() {
 }
 
 #[test]
-fn an_archive_has_the_kernels_directories_and_nothing_of_the_machine() {
+fn an_archive_has_the_directories_of_the_kernel_and_no_files_of_the_build_host() {
     let work = Work::new();
     work.hook("web", "install.d/50-web", "echo web >/tmp/left; echo log >/var/log/web; echo web >/etc/web");
     work.create("-n -t tar -o x tiny web").expect_success();
@@ -69,7 +68,7 @@ fn an_archive_has_the_kernels_directories_and_nothing_of_the_machine() {
 
 /// Source: nodepool 11, `builder.py`.
 #[test]
-fn the_call_of_nodepool_leaves_what_nodepool_looks_for() {
+fn a_call_by_nodepool_writes_the_files_that_nodepool_reads() {
     let work = Work::new();
     work.hook("web", "install.d/50-web", "echo \"$DIB_RELEASE\" >/etc/web");
     work.hook(
@@ -115,7 +114,7 @@ fn the_call_of_nodepool_leaves_what_nodepool_looks_for() {
 }
 
 #[test]
-fn an_image_that_is_there_is_renamed_with_its_checksums() {
+fn an_existing_image_is_renamed_with_its_checksums() {
     let work = Work::new();
     let line = "-n -t raw --checksum -o out.d/x.raw tiny";
     work.write("out.d/.keep", "");
@@ -132,7 +131,7 @@ fn an_image_that_is_there_is_renamed_with_its_checksums() {
 }
 
 #[test]
-fn the_status_of_a_hook_is_the_commands() {
+fn the_exit_status_of_a_hook_is_the_exit_status_of_the_command() {
     let work = Work::new();
     work.hook("bad", "install.d/50-bad", "exit 3");
     work.hook("worse", "finalise.d/50-worse", "exit 4");
@@ -166,7 +165,7 @@ fn a_hook_ends_at_the_limit_that_the_caller_sets() {
     for text in ["failed with a timeout after 2 s", "raise PLYWOOD_HOOK_TIMEOUT"] {
         assert!(run.stdout.contains(text), "{text}: {}", run.stdout);
     }
-    // Another order would not make it quicker.
+    // After a timeout, the image is not built again in the other order.
     assert!(!run.stdout.contains("Building again"), "{}", run.stdout);
     let run = work.create_with("-n -t tar -o x tiny", &[("PLYWOOD_HOOK_MEMORY", "much")]);
     assert!(run.stdout.contains("PLYWOOD_HOOK_MEMORY is `much`"), "{}", run.stdout);
@@ -190,7 +189,7 @@ fn elements_that_rely_on_later_ones_are_built_in_phase_order() {
 }
 
 #[test]
-fn what_cannot_be_written_is_said_before_anything_is_built() {
+fn outputs_that_cannot_be_written_are_refused_before_anything_is_built() {
     let work = Work::new();
     for (line, text) in [
         (
@@ -208,7 +207,7 @@ fn what_cannot_be_written_is_said_before_anything_is_built() {
 }
 
 #[test]
-fn a_break_point_sees_what_its_hooks_see_or_the_target_from_outside() {
+fn a_break_point_sees_the_view_of_its_hooks_or_the_target_from_outside() {
     let work = Work::new();
     work.hook("bad", "install.d/50-bad", "echo why >/tmp/dib-test-should-fail; exit 1");
     let outside = [
@@ -227,7 +226,8 @@ fn a_break_point_sees_what_its_hooks_see_or_the_target_from_outside() {
         ("break_cmd", "cat /etc/other /etc/good /tmp/in_target.d/install.d/50-good"),
     ];
     for _ in 0..2 {
-        // A layer that is there is made again: nobody could look into it otherwise.
+        // The step is built again although it is a hit: otherwise there would be nothing to
+        // inspect.
         let stdout = work.create_with("-n -t tar -o x tiny good other", &inside).expect_success();
         assert!(stdout.contains("\nother\ngood\n#!/bin/bash\n"), "{stdout}");
         assert_eq!(stdout.matches("At stage after-install").count(), 1, "{stdout}");
@@ -235,7 +235,7 @@ fn a_break_point_sees_what_its_hooks_see_or_the_target_from_outside() {
 }
 
 #[test]
-fn secrets_of_the_environment_are_nowhere() {
+fn secrets_of_the_environment_are_neither_shown_nor_stored() {
     let work = Work::new();
     work.hook("user", "install.d/50-user", "set -x; echo \"$DIB_USER_PASSWORD\" | cat >/dev/null; set +x");
     work.hook("user", "cleanup.d/50-save", "mkdir -p x.d; echo \"$DIB_ENV\" >x.d/environment");
@@ -257,20 +257,19 @@ fn secrets_of_the_environment_are_nowhere() {
 }
 
 #[test]
-fn a_build_needs_neither_home_nor_terminal_nor_environment() {
+fn a_build_works_without_home_terminal_and_environment() {
     let work = Work::new();
     work.hook("look", "install.d/50-look", "[ \"${DIB_MINE:-unset}\" = \"$(cat /etc/expected)\" ]");
     work.hook("tiny", "root.d/20-expected", "echo \"${DIB_EXPECTED:-unset}\" >\"$TARGET_ROOT/etc/expected\"");
     let variables = [("DIB_MINE", "x"), ("DIB_EXPECTED", "x")];
     work.create_with("-n -t tar -o x tiny look", &variables).expect_success();
-    // The elements are found without their path once they are where plywood's own are; here the
-    // path is gone, too.
+    // With `-c`, ELEMENTS_PATH is cleared too, so the elements are not found.
     let run = work.create_with("-c -n -t tar -o x tiny look", &variables);
     assert!(run.stdout.contains("error: element `tiny` not found"), "{}", run.stdout);
 }
 
 #[test]
-fn a_killed_build_leaves_nothing_that_runs_is_mounted_or_looks_like_an_image() {
+fn a_killed_build_leaves_no_process_no_mount_and_no_image() {
     let work = Work::new();
     work.hook("slow", "finalise.d/50-slow", "echo started; sleep 600");
     let mut child = work
@@ -290,7 +289,7 @@ fn a_killed_build_leaves_nothing_that_runs_is_mounted_or_looks_like_an_image() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // Whoever reads the log sees its end.
+    // The reader of the log gets the end of the output.
     stdout.read_to_end(&mut text).unwrap();
     let place = work.path().parent().unwrap().to_str().unwrap().to_owned();
     let is_left = || {
@@ -325,13 +324,13 @@ fn definitions_are_built_one_after_the_other() {
 }
 
 #[test]
-fn images_that_elements_write_themselves_are_no_disk() {
+fn elements_can_write_images_themselves_instead_of_a_disk() {
     let work = Work::new();
     work.write("../elements/no-final-image/README.rst", "No disk.\n");
     work.hook("own", "cleanup.d/99-pack", "cat \"$TARGET_ROOT/etc/tiny\" >\"$IMAGE_NAME.initramfs\"");
     work.create("-n -o x tiny own no-final-image").expect_success();
     assert_eq!(work.files("."), ["x.initramfs"]);
-    // A second time, though nothing has changed.
+    // The file is written again although nothing has changed.
     fs::remove_file(work.path().join("x.initramfs")).unwrap();
     work.create("-n -o y tiny own no-final-image").expect_success();
     assert_eq!(
@@ -359,7 +358,7 @@ fn two_builds_share_a_store() {
 }
 
 #[test]
-fn what_one_machine_has_built_another_fetches() {
+fn steps_that_one_machine_has_built_are_downloaded_by_another() {
     let server = Server::start(Door::Open);
     let repository = format!("{}/team/cache", server.host());
     let machine = || {
@@ -386,14 +385,14 @@ fn what_one_machine_has_built_another_fetches() {
     let c = machine();
     let built = build(&c, &[("PLYWOOD_CACHE_FROM", &repository), ("PLYWOOD_TRUST_KEYS", stranger.trim())]);
     assert!(built.contains("which is not trusted") && built.contains("/install.d/50-web"), "{built}");
-    // Nobody throws an image away because others do not get its layers.
+    // A failed upload of layers does not fail the build of the image.
     drop(server);
     let alone = build(&c, &[("PLYWOOD_CACHE_FROM", &repository), ("PLYWOOD_CACHE_TO", &repository)]);
     assert!(alone.contains("WARNING: image `x` is built and its outputs are written, but"), "{alone}");
 }
 
 #[test]
-fn a_disk_is_as_large_and_as_labelled_as_it_is_asked_for() {
+fn a_disk_has_the_requested_size_and_label() {
     let work = Work::new();
     work.hook(
         "look",
@@ -413,7 +412,7 @@ fn a_disk_is_as_large_and_as_labelled_as_it_is_asked_for() {
     work.create_with("-n -t raw -o y tiny look", &[("FS_TYPE", "xfs")]).expect_success();
     assert!(blkid("y.raw").contains("LABEL=img-rootfs\n"), "{}", blkid("y.raw"));
     for _ in 0..2 {
-        // Its UUID is that of the one that was there, which blkid has seen.
+        // It has the UUID of the earlier file system, which is in the cache of blkid.
         work.create_with("-n -t raw -o y tiny look", &[("FS_TYPE", "btrfs")]).expect_success();
         assert!(blkid("y.raw").contains("TYPE=btrfs\n"), "{}", blkid("y.raw"));
     }
@@ -426,7 +425,7 @@ fn a_disk_is_as_large_and_as_labelled_as_it_is_asked_for() {
 }
 
 #[test]
-fn tests_that_elements_bring_pass_or_fail_as_they_are_meant_to() {
+fn tests_of_elements_pass_or_fail_as_intended() {
     let work = Work::new();
     work.write("plywood.toml", "[project]\nelements = [\"../elements\"]\n");
     work.hook("web", "install.d/50-web", "echo web >/etc/web");

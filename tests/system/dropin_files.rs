@@ -1,13 +1,12 @@
-//! Files that pass between hooks on the host and the caller: those that variables name, and those
-//! that hooks leave behind; and what else hooks and callers rely on. Needs root, overlayfs, git,
-//! python3.
+//! Tests of files between the caller and hooks of host phases: files that variables name, and files
+//! that hooks leave for the caller. They need root, overlayfs, git, python3.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use crate::common::work::{Work, program};
 
-/// What a log says when a hook of `web` runs.
+/// The line of a log if a hook of `web` runs.
 const RUNS: &str = "dib-run-parts Running /tmp/plywood/hooks/extra-data.d/50-web";
 
 /// Returns a file of an archive.
@@ -38,10 +37,9 @@ fn a_variable_may_name_a_file_relative_to_the_caller() {
 }
 
 #[test]
-fn files_that_are_written_during_a_build_are_no_inputs() {
+fn files_that_are_written_during_a_build_are_not_inputs() {
     let work = Work::new();
-    // Something writes to all of them while hooks run, and one hook looks at every variable there
-    // is.
+    // All of these files are written to while hooks run, and one hook reads every variable.
     let script = "env >/dev/null; echo from hook >>\"$NAME_LOG\"; cp \"$DIB_DATA\" $TMP_MOUNT_PATH/etc/data
         echo $LOGFILE $GITHUB_ENV >/dev/null; echo started >here; sleep 1";
     work.hook("web", "extra-data.d/50-web", script);
@@ -68,11 +66,11 @@ fn files_that_are_written_during_a_build_are_no_inputs() {
     assert!(work.read("name.log").contains("from hook"), "hooks write into the log itself");
     assert!(!create().contains(RUNS), "none of them is in a key");
     work.write("data", "after\n");
-    assert!(create().contains(RUNS), "what is no log is");
+    assert!(create().contains(RUNS), "a file that is not a log is in the key");
 }
 
 #[test]
-fn what_hooks_leave_beside_the_image_is_there_also_when_they_do_not_run_again() {
+fn files_beside_the_image_are_written_also_if_the_hooks_do_not_run_again() {
     for (image, directory) in [("x", "."), ("out/x", "out"), ("../images/x", "../images")] {
         let work = Work::new();
         work.hook("web", "extra-data.d/50-web", "echo extra >\"$IMAGE_NAME-schema.yaml\"; echo n >notes");
@@ -105,7 +103,7 @@ fn what_hooks_leave_beside_the_image_is_there_also_when_they_do_not_run_again() 
 }
 
 #[test]
-fn absolute_names_of_images_work_wherever_they_lead() {
+fn absolute_names_of_images_work_in_every_directory() {
     let work = Work::new();
     work.hook("web", "extra-data.d/50-web", "echo extra >\"$IMAGE_NAME-schema.yaml\"");
     let in_tmp = tempfile::Builder::new().prefix("plywood-test-").tempdir_in("/tmp").unwrap();
@@ -123,7 +121,7 @@ fn absolute_names_of_images_work_wherever_they_lead() {
 }
 
 #[test]
-fn files_that_hooks_leave_lead_nowhere_else() {
+fn hidden_files_and_symlinks_that_hooks_leave_are_not_delivered() {
     let work = Work::new();
     work.hook("web", "extra-data.d/50-web", "echo web >x-a; echo h >.hidden; ln -s /etc/passwd x-link");
     work.write("../victim", "untouched");
@@ -158,7 +156,7 @@ fn the_last_of_equal_files_and_keys_counts() {
 }
 
 #[test]
-fn what_hooks_add_to_the_hooks_directory_is_acted_on() {
+fn plywood_acts_on_files_that_hooks_add_to_the_hooks_directory() {
     let work = Work::new();
     work.programs("web", &["dirname", "env", "seq"]);
     let repository = work.path().join("../repository");
@@ -188,7 +186,7 @@ END",
     work.hook("web", "extra-data.d/50-web", &script);
     work.hook("web", "extra-data.d/99-web", "cat $TMP_MOUNT_PATH/opt/code/source");
     work.hook("web", "install.d/50-web", "[ -x /usr/local/bin/web-tool ]; cat /etc/web");
-    // A later element has the same kinds of data, and changes what the first one brought.
+    // A later element has the same kinds of data, and changes a file of the first one.
     work.write("../elements/later/element-deps", "web\n");
     work.write("../elements/later/static/etc/later", "later");
     work.hook("later", "install.d/05-later", "echo changed >/etc/web");
@@ -230,7 +228,7 @@ END",
 }
 
 #[test]
-fn hooks_find_what_they_call_in_the_library() {
+fn hooks_find_the_library_that_they_call() {
     let work = Work::new();
     work.write("../elements/web/data.d/.keep", "");
     work.hook("web", "data.d/10-data", "echo ran as data");
@@ -246,7 +244,7 @@ fn hooks_find_what_they_call_in_the_library() {
 }
 
 #[test]
-fn a_fragment_that_refuses_the_image_is_heard_first() {
+fn a_fragment_that_refuses_the_image_ends_the_build_first() {
     let work = Work::new();
     work.programs("web", &["env"]);
     work.hook("web", "finalise.d/50-web", "true");
@@ -267,7 +265,7 @@ fn a_fragment_that_refuses_the_image_is_heard_first() {
 }
 
 #[test]
-fn a_fragment_finds_the_variables_of_hooks_also_before_there_is_a_plan() {
+fn fragments_have_the_variables_of_hooks_also_before_the_plan() {
     let work = Work::new();
     work.programs("web", &["env"]);
     let names = "ARCH DIB_ARGS DIB_CHECKSUM DIB_DEBUG_TRACE DIB_ENV DIB_IMAGE_CACHE DIB_LOCKFILES DIB_MOUNTPOINTS DIB_OFFLINE \

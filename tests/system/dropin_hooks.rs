@@ -1,4 +1,4 @@
-//! What hooks can rely on when one of diskimage-builder's commands runs them. Needs root,
+//! Tests of the environment of hooks that diskimage-builder's commands run. They need root,
 //! overlayfs, loop devices, cpio.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::common::work::{Work, program};
 
 #[test]
-fn what_an_image_is_made_of_lies_beside_it() {
+fn manifests_are_written_beside_the_image() {
     let work = Work::new();
     work.write("../elements/web/element-deps", "manifests\n");
     work.hook(
@@ -30,7 +30,7 @@ fn what_an_image_is_made_of_lies_beside_it() {
 }
 
 #[test]
-fn what_takes_room_is_told_to_who_asks() {
+fn the_use_of_space_in_an_image_is_reported_on_request() {
     let work = Work::new();
     work.hook("blob", "install.d/50-blob", "cat /bin/bash{,,,,,,,,,,,} >/var/blob");
     let report =
@@ -46,7 +46,7 @@ fn what_takes_room_is_told_to_who_asks() {
 }
 
 #[test]
-fn hooks_on_the_host_lock_files_and_write_where_they_are() {
+fn hooks_of_host_phases_can_lock_files_and_write_to_their_working_directory() {
     let work = Work::new();
     work.write("../elements/web/environment.d/10-web", "export WEB=1\n");
     let script = "exec 9>\"$DIB_LOCKFILES/web.lock\"; flock 9; echo $WEB >here; [ \"$(cat here)\" = 1 ]";
@@ -60,7 +60,7 @@ fn hooks_on_the_host_lock_files_and_write_where_they_are() {
     assert_eq!(work.files("."), ["here", "x.tar"]);
 }
 
-/// What upstream's `ramdisk` does in its hooks, on a kernel and a busybox that are none.
+/// The hook of upstream's `ramdisk`, with fake files for kernel and busybox.
 const BUILD_RAMDISK: &str = r#"
 _LIB=/tmp/ramdisk-build
 for file in common-defaults img-defaults ramdisk-defaults common-functions img-functions ramdisk-functions; do
@@ -88,7 +88,7 @@ trap EXIT
 cp /boot/vmlinu[zx]-$KERNEL_VERSION /tmp/kernel
 "#;
 
-/// Makes an element called `ramdisk` with that hook, and the pieces that ramdisks are made of.
+/// Makes an element `ramdisk` with that hook, and with the parts of ramdisks.
 fn ramdisk_element(work: &Work) {
     let programs =
         "awk basename cpio cut date dirname gzip head ldd ln mktemp mv readlink sed sort tail tr xargs";
@@ -122,7 +122,7 @@ cp -r $(dirname $0)/scripts $build"#;
 }
 
 #[test]
-fn a_ramdisk_is_made_of_the_pieces_of_all_elements() {
+fn a_ramdisk_has_the_parts_of_all_elements() {
     let work = Work::new();
     ramdisk_element(&work);
     let run = |name: &str| {
@@ -153,11 +153,14 @@ fn a_ramdisk_is_made_of_the_pieces_of_all_elements() {
     let first = std::fs::read(work.path().join("x.initramfs")).unwrap();
     std::fs::remove_dir_all(work.store()).unwrap();
     run("y");
-    assert!(first == std::fs::read(work.path().join("y.initramfs")).unwrap(), "the same files, other bytes");
+    assert!(
+        first == std::fs::read(work.path().join("y.initramfs")).unwrap(),
+        "the bytes differ between two builds"
+    );
 }
 
 #[test]
-fn the_final_stage_runs_once_for_a_disk_and_the_archives_beside_it() {
+fn the_final_stage_runs_once_for_a_disk_and_archives() {
     let work = Work::new();
     work.hook("web", "finalise.d/50-web", "echo final >/etc/final");
     work.hook("web", "cleanup.d/50-count", "echo ran >>count");
@@ -175,13 +178,13 @@ fn the_final_stage_runs_once_for_a_disk_and_the_archives_beside_it() {
 }
 
 #[test]
-fn hooks_reach_the_disk_past_its_file_systems() {
+fn hooks_can_write_to_the_disk_outside_of_its_file_systems() {
     let work = Work::new();
     work.programs("web", &["dd", "blkid"]);
     let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \
                   - {name: spare, flags: [primary], size: 1MiB}\n    \
                   - {name: root, flags: [boot, primary], size: 100%, mkfs: {name: mkfs_root, mount: {mount_point: /, fstab: {}}}}\n";
-    // Boot code of one's own into the gap behind the MBR, a file into a partition without a file
+    // Writes boot code into the gap after the MBR, and a file into a partition without a file
     // system.
     let script = r#"[ $DIB_IMAGE_SIZE = 524288 ]
 eval declare -A devices=($IMAGE_BLOCK_DEVICES)
@@ -206,7 +209,7 @@ printf spare >${devices[spare]}"#;
 }
 
 #[test]
-fn hooks_find_the_disk_that_only_an_archive_is_made_of() {
+fn hooks_find_the_disk_also_if_only_an_archive_is_written() {
     let work = Work::new();
     work.programs("web", &["blkid"]);
     work.hook("web", "pre-finalise.d/50-web", "test -b $IMAGE_BLOCK_DEVICE");
@@ -217,12 +220,13 @@ fn hooks_find_the_disk_that_only_an_archive_is_made_of() {
     assert_eq!(label.unwrap().stdout, b"top\n");
 }
 
-/// Hooks that hooks on the host make, by what they are made in, made for, and called.
+/// Hooks that hooks of host phases create: the phase that creates them, their own phase, and their
+/// name.
 const MADE: [(&str, &str); 3] =
     [("install.d", "55-made"), ("post-install.d", "10-made"), ("finalise.d", "60-made")];
 
 #[test]
-fn hooks_and_links_that_hooks_make_run_in_each_order_also_where_nothing_else_would() {
+fn created_hooks_and_links_run_in_both_orders_also_in_otherwise_empty_phases() {
     for order in ["element", "phase"] {
         let work = Work::new();
         let make = MADE.map(|(phase, name)| {
@@ -243,7 +247,7 @@ fn hooks_and_links_that_hooks_make_run_in_each_order_also_where_nothing_else_wou
 }
 
 #[test]
-fn one_element_works_through_what_others_put_into_a_directory_of_its_own() {
+fn an_element_can_process_files_that_other_elements_have_in_a_directory() {
     let work = Work::new();
     work.hook("collector", "install.d/50-collect", "for part in ${0%/*}/../parts.d/*; do . $part; done");
     work.write("../elements/python3.11/parts.d/10-first", "echo first >>/etc/parts\n");
@@ -257,7 +261,7 @@ fn one_element_works_through_what_others_put_into_a_directory_of_its_own() {
 }
 
 #[test]
-fn the_build_directory_lasts_from_the_first_hook_to_the_last() {
+fn the_build_directory_exists_from_the_first_hook_to_the_last() {
     let work = Work::new();
     let first = r#"echo root >$TMP_BUILD_DIR/root; [ $(readlink -f $TMP_BUILD_DIR/mnt) = $TARGET_ROOT ]
 grep -qx 'root-label: top' $DIB_BLOCK_DEVICE_PARAMS_YAML"#;
@@ -277,7 +281,7 @@ ls $TMP_BUILD_DIR/hooks/cleanup.d >>found"#;
 }
 
 #[test]
-fn mounts_of_hooks_end_before_the_final_stage_and_keep_nothing_from_being_cleaned_up() {
+fn mounts_of_hooks_end_before_the_final_stage_and_do_not_prevent_the_cleanup() {
     let work = Work::new();
     let mount = r#"mkdir -p $DIB_IMAGE_CACHE/web $TMP_MOUNT_PATH/tmp/$0; echo kept >$DIB_IMAGE_CACHE/web/file
 mount --bind $DIB_IMAGE_CACHE/web $TMP_MOUNT_PATH/tmp/$0"#;
@@ -294,7 +298,7 @@ mount --bind $DIB_IMAGE_CACHE/web $TMP_MOUNT_PATH/tmp/$0"#;
 }
 
 #[test]
-fn what_hooks_download_is_where_the_caller_wants_it() {
+fn downloads_of_hooks_are_in_the_directory_of_the_caller() {
     let work = Work::new();
     work.hook("web", "extra-data.d/50-web", "echo loaded >$DIB_IMAGE_CACHE/web; $DIB_PYTHON_EXEC --version");
     let caller = [("DIB_IMAGE_CACHE", "elsewhere"), ("DIB_PYTHON_EXEC", "/absent/python")];
@@ -303,17 +307,17 @@ fn what_hooks_download_is_where_the_caller_wants_it() {
     assert_eq!(work.read("cache/of/mine/web"), "loaded\n");
 }
 
-/// Both orders, by the variable that chooses.
+/// The variable for each order.
 const ORDERS: [(&str, &str); 2] = [("PLYWOOD_ORDER", "element"), ("PLYWOOD_ORDER", "phase")];
 
-/// Returns the text of a file in a tar, and nothing if there is no such file.
+/// Returns the text of a file in a tar; empty if the file is missing.
 fn in_tar(work: &Work, tar: &str, file: &str) -> String {
     let tar = Command::new("tar").args(["-xOf", tar, file]).current_dir(work.path()).output().unwrap();
     String::from_utf8(tar.stdout).unwrap()
 }
 
 #[test]
-fn hooks_that_hooks_add_run_once_and_fragments_are_sourced_from_then_on() {
+fn added_hooks_run_once_and_added_fragments_are_sourced_from_then_on() {
     let work = Work::new();
     work.programs("web", &["env"]);
     let add = r#"for phase in extra-data pre-install install post-install finalise; do
@@ -357,7 +361,7 @@ conf" ]"#;
 }
 
 #[test]
-fn a_hook_may_put_something_else_in_the_place_of_the_resolver_configuration() {
+fn a_hook_can_replace_the_resolver_configuration() {
     let work = Work::new();
     work.programs("web", &["ln", "mv"]);
     work.hook("tiny", "root.d/30-resolver", "echo nameserver 192.0.2.1 >$TARGET_ROOT/etc/resolv.conf");
@@ -387,7 +391,7 @@ fn a_hook_may_put_something_else_in_the_place_of_the_resolver_configuration() {
 }
 
 #[test]
-fn programs_of_hooks_import_what_diskimage_builder_lends_them() {
+fn programs_of_hooks_can_import_modules_of_diskimage_builder() {
     let work = Work::new();
     work.write("../elements/web/element-deps", "lib\n");
     work.write("../elements/lib/README.rst", "Nothing.\n");
@@ -450,7 +454,7 @@ fn files_of_elements_reach_an_image_that_has_no_tar_and_go_through_its_symlinks(
 }
 
 #[test]
-fn a_hook_that_names_no_interpreter_is_run_by_bash() {
+fn a_hook_without_an_interpreter_line_is_run_by_bash() {
     let work = Work::new();
     work.hook("web", "install.d/50-web", "true");
     for hook in ["install.d/50-web", "extra-data.d/50-web"] {
@@ -461,7 +465,7 @@ fn a_hook_that_names_no_interpreter_is_run_by_bash() {
 }
 
 #[test]
-fn a_described_disk_needs_no_boot_loader_of_ours() {
+fn a_described_disk_needs_no_grub() {
     let work = Work::new();
     work.hook("web", "install.d/50-web", "mkdir -p /boot; : >/boot/vmlinuz-6.1 >/boot/initrd.img-6.1");
     let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \
@@ -473,12 +477,12 @@ fn a_described_disk_needs_no_boot_loader_of_ours() {
 }
 
 #[test]
-fn a_layer_may_lie_in_a_stack_twice() {
+fn a_layer_can_be_in_a_stack_twice() {
     let work = Work::new();
     for (element, mode) in [("a", "1"), ("b", "2"), ("c", "1")] {
         work.hook(element, &format!("install.d/50-{element}"), &format!("echo {mode} >/etc/mode"));
     }
-    // Each after the one before, and nothing but the file.
+    // Dependencies fix the order of the elements. Each layer has only the file.
     work.write("../elements/b/element-deps", "a\n");
     work.write("../elements/c/element-deps", "b\n");
     work.create("-n -t tar -o out/x tiny c").expect_success();

@@ -1,18 +1,18 @@
-//! Shipped elements against real package repositories, on a real Debian. Needs root, the machine's
-//! package mirror and its Python package index.
+//! Tests of plywood's own elements with real package repositories on a real Debian. They need root,
+//! the machine's package mirror and its Python package index.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// A project in a directory of its own, with layers that test runs share.
+/// A project in its own directory. Its store is shared by test runs.
 struct Project {
     directory: tempfile::TempDir,
 }
 
 impl Project {
-    /// Makes a project with the image `it` of these elements on bookworm.
+    /// Makes a project with the image `it` of these elements, based on bookworm.
     fn new(elements: &str, rest: &str) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let text = format!(
@@ -39,7 +39,7 @@ impl Project {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     }
 
-    /// Returns what a shell script prints in the finished image.
+    /// Returns the output of a shell script in the finished image.
     fn shell(&self, script: &str) -> String {
         let output = self.plywood(&["shell", "it", "--", "sh", "-euc", script]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -88,7 +88,7 @@ const TOY: &str = "cat /usr/share/libtoy/version; dpkg-query -W -f '${Version}\\
                    grep -c ^URIs: /etc/apt/sources.list.d/contrail.sources";
 
 #[test]
-fn contrail_takes_packages_from_a_signed_repository_of_a_release() {
+fn contrail_installs_packages_from_a_signed_repository_of_a_release() {
     let project = Project::new("'contrail'", "");
     make_package_repository(&project.path("repository"));
     let server = Server::start(&project.path("repository"));
@@ -125,7 +125,7 @@ fn contrail_refuses_a_repository_that_another_key_has_signed() {
 }
 
 #[test]
-fn ansible_has_the_version_that_was_asked_for_or_none() {
+fn ansible_has_the_requested_version_or_the_build_fails() {
     let env = |version: &str| {
         format!("env = {{ DIB_ANSIBLE_SOURCE = 'venv', DIB_ANSIBLE_VERSION = '{version}' }}\n")
     };
@@ -142,11 +142,11 @@ fn ansible_has_the_version_that_was_asked_for_or_none() {
 }
 
 #[test]
-fn the_ssh_server_starts_by_its_service_or_its_socket_without_an_ordering_cycle() {
+fn the_ssh_server_starts_with_its_service_or_its_socket_without_an_ordering_cycle() {
     let project = Project::new("'openssh-server'", "");
     project.build();
-    // Its status says of other units that they are not there. Having looked at the units decides: a
-    // program that cannot start names no cycle either.
+    // The exit status of systemd-analyze also reports other missing units, so the test reads its
+    // output. The second run proves that the program reports cycles.
     let verify =
         "systemctl enable ssh.socket 2>&1; echo '[Unit]\nAfter=b.target' >/etc/systemd/system/a.target
         echo '[Unit]\nAfter=a.target\nRequires=a.target' >/etc/systemd/system/b.target

@@ -1,5 +1,5 @@
-//! Images through a registry, between plywood, skopeo, umoci, podman and a Docker engine. Needs
-//! root, a package mirror and these programs.
+//! Tests of the exchange of images through a registry between plywood, skopeo, umoci, podman and a
+//! Docker engine. They need root, a package mirror and these programs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,7 @@ use serde_json::Value;
 struct Pushed {
     server: Server,
     project: Project,
-    /// What `plywood push` printed: the repository and the digest.
+    /// The output of `plywood push`: the repository and the digest.
     reference: String,
 }
 
@@ -37,14 +37,14 @@ impl Pushed {
         format!("{}/team/tiny:1", self.server.host())
     }
 
-    /// Returns the DiffIDs of the container that was pushed.
+    /// Returns the DiffIDs of the pushed container.
     fn container(&self) -> Vec<String> {
         let config = inspect(&["--config", &format!("docker://{}", self.reference())]);
         let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap().iter();
         diff_ids.map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Returns the DiffIDs of what was built.
+    /// Returns the DiffIDs of the built layers.
     fn diff_ids(&self) -> Vec<String> {
         self.project.layers().into_iter().map(|(_, diff_id)| diff_id).collect()
     }
@@ -64,7 +64,7 @@ fn inspect(args: &[&str]) -> Value {
 }
 
 #[test]
-fn what_plywood_pushes_skopeo_and_umoci_read() {
+fn skopeo_and_umoci_read_images_that_plywood_pushed() {
     let pushed = pushed();
     let image = format!("docker://{}", pushed.reference());
     assert!(pushed.container().starts_with(&pushed.diff_ids()));
@@ -83,7 +83,7 @@ fn what_plywood_pushes_skopeo_and_umoci_read() {
 }
 
 #[test]
-fn a_docker_engine_pulls_what_plywood_pushes_and_plywood_what_the_engine_pushes() {
+fn plywood_and_a_docker_engine_pull_images_that_the_other_pushed() {
     let pushed = pushed();
     let (ours, theirs) = (pushed.reference(), format!("{}/team/docker:1", pushed.server.host()));
     let script = format!(
@@ -97,11 +97,12 @@ fn a_docker_engine_pulls_what_plywood_pushes_and_plywood_what_the_engine_pushes(
     let said = run(&engine, &["sh", "-ec", &script]);
     assert_eq!(String::from_utf8_lossy(&said.stdout), "greeting\n");
 
-    // Docker writes its own form of manifests, and gzip.
+    // Docker writes its own form of manifests, and compresses with gzip.
     is_a_base(&theirs, "from-docker");
 }
 
-/// Imports an image, and builds above it with what all who had a hand in it have left there.
+/// Imports an image and builds on it. The build uses files of all programs that have changed the
+/// image.
 #[track_caller]
 fn is_a_base(reference: &str, name: &str) {
     let project = Project::new("elements = [\"top\"]\noutputs = [\"tar\"]");
@@ -119,9 +120,9 @@ fn is_a_base(reference: &str, name: &str) {
     assert_eq!(String::from_utf8_lossy(&top.stdout), "greeting\nmore\n");
 }
 
-/// What podman mounts and keeps in shared memory vanishes with the script.
+/// Podman's mounts and files in shared memory end with the script.
 #[test]
-fn podman_pulls_what_plywood_pushes_and_plywood_what_podman_pushes() {
+fn plywood_and_podman_pull_images_that_the_other_pushed() {
     let pushed = pushed();
     let (ours, theirs) = (pushed.reference(), format!("{}/team/podman:1", pushed.server.host()));
     let script = format!(
@@ -146,7 +147,7 @@ fn podman_pulls_what_plywood_pushes_and_plywood_what_podman_pushes() {
 }
 
 #[test]
-fn every_compression_that_skopeo_writes_is_a_base() {
+fn images_with_every_compression_of_skopeo_can_be_bases() {
     let pushed = pushed();
     let source = format!("docker://{}", pushed.reference());
     for (name, args) in [
@@ -167,7 +168,7 @@ fn every_compression_that_skopeo_writes_is_a_base() {
         let digest = inspect(&[&image])["Digest"].as_str().unwrap().to_owned();
         assert!(base.contains(&format!("reference = \"{target}@{digest}\"")), "{base}");
 
-        // Another machine has the project, and not the image.
+        // Another machine has the project, but not the image.
         project.write("plywood.toml", &format!("[image.tiny]\nbase = \"{name}\"\noutputs = [\"oci\"]\n"));
         let elsewhere = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let project = project.with_store(elsewhere.path());
@@ -177,7 +178,7 @@ fn every_compression_that_skopeo_writes_is_a_base() {
 }
 
 #[test]
-fn a_second_push_sends_nothing_and_a_second_pull_fetches_nothing() {
+fn a_second_push_uploads_nothing_and_a_second_pull_downloads_nothing() {
     let pushed = pushed();
     let proxy = Proxy::start(pushed.server.port());
     let reference = format!("{}/team/tiny:1", proxy.host());
@@ -198,7 +199,7 @@ fn a_second_push_sends_nothing_and_a_second_pull_fetches_nothing() {
     assert_eq!(proxy.lines().len(), 1, "the manifest");
 }
 
-/// Returns a project of its own with the elements and the store of the one that was pushed.
+/// Returns another project with the elements and the store of the pushed one.
 fn neighbour(pushed: &Pushed, definitions: &str) -> Project {
     let project = Project::new("").with_store(pushed.project.store());
     project.element("greeting");
@@ -207,7 +208,7 @@ fn neighbour(pushed: &Pushed, definitions: &str) -> Project {
 }
 
 #[test]
-fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
+fn a_container_that_was_not_built_is_assembled_from_layers_of_the_store() {
     let pushed = pushed();
     let image = |name: &str, elements: &str| {
         format!(
@@ -231,7 +232,7 @@ fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
     let digest = |said: &str| said.trim().split_once('@').unwrap().1.to_owned();
     assert_eq!(digest(&twin.stdout), digest(&pushed.reference));
 
-    // Its stack is there; what the final stage changes is not.
+    // The store has its stack, but not the changes of the final stage.
     let topped = push("topped");
     assert_eq!(topped.status, Some(0), "{}", topped.stderr);
     let config = inspect(&["--config", &format!("docker://{}", reference("topped"))]);
@@ -257,8 +258,8 @@ fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
     );
 }
 
-/// Pushes and returns how many blobs were mounted from `from`, how many sent, and how many bytes
-/// that took.
+/// Pushes. Returns the number of blobs that were mounted from `from`, the number of uploaded blobs,
+/// and the uploaded bytes.
 fn mounted(project: &Project, proxy: &Proxy, image: &str, to: &str, from: &str) -> (usize, usize, u64) {
     proxy.take();
     let push = project.run(&["push", "--progress", "json", image, &format!("{}/{to}:1", proxy.host())]);
@@ -275,7 +276,7 @@ fn mounted(project: &Project, proxy: &Proxy, image: &str, to: &str, from: &str) 
 }
 
 #[test]
-fn what_another_repository_of_the_registry_has_is_mounted() {
+fn blobs_of_another_repository_of_the_registry_are_mounted() {
     let pushed = pushed();
     let proxy = Proxy::start(pushed.server.port());
     let source = format!("{}/team/tiny:1", proxy.host());
@@ -287,7 +288,7 @@ fn what_another_repository_of_the_registry_has_is_mounted() {
     let from = "team%2Ftiny";
     assert_eq!(mounted(&project, &proxy, &source, "mounted/pulled", from), (layers + 1, 0, 0));
 
-    // The layers of a base; the config of what stands on it is another one.
+    // The layers of a base. The config of the image on it is new.
     let project = Project::new("");
     let import = project.run(&["import", &source, "imported"]);
     assert_eq!(import.status, Some(0), "{}", import.stderr);
@@ -296,7 +297,7 @@ fn what_another_repository_of_the_registry_has_is_mounted() {
     let (of_base, sent, bytes) = mounted(&project, &proxy, "tiny", "mounted/based", from);
     assert!(of_base == layers && sent <= 2 && bytes < 100_000, "{of_base} {sent} {bytes}");
 
-    // What was published as steps.
+    // Layers that were published as steps.
     let project = neighbour(
         pushed,
         &format!(
@@ -311,7 +312,7 @@ fn what_another_repository_of_the_registry_has_is_mounted() {
 }
 
 #[test]
-fn an_index_for_several_platforms_gives_this_machines_image() {
+fn an_index_for_several_platforms_gives_the_image_for_this_machine() {
     let pushed = pushed();
     let own: Value = serde_json::from_slice(
         &run(
@@ -357,7 +358,7 @@ fn an_index_for_several_platforms_gives_this_machines_image() {
 }
 
 #[test]
-fn a_disk_goes_as_an_artifact_and_as_kubevirt_wants_it() {
+fn a_disk_is_pushed_as_an_artifact_and_as_a_containerdisk_for_kubevirt() {
     let pushed = pushed();
     let disk = pushed.project.out().join("tiny.qcow2");
     let out = pushed.project.out().display().to_string();
@@ -383,8 +384,8 @@ fn a_disk_goes_as_an_artifact_and_as_kubevirt_wants_it() {
     run("umoci", &["unpack", "--image", &format!("{}:copy", at("copy")), &at("bundle")]);
     let inside = directory.path().join("bundle/rootfs/disk/tiny.qcow2");
     run("cmp", &[disk.to_str().unwrap(), inside.to_str().unwrap()]);
-    // As the user guide makes one: FROM scratch, ADD --chown=107:107 to /disk/; QEMU there is this
-    // user.
+    // As in KubeVirt's user guide: FROM scratch, ADD --chown=107:107 to /disk/. This is the user of
+    // QEMU there.
     let metadata = fs::metadata(&inside).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (107, 107, 0o440));
     let names = |path: &str| -> Vec<_> {

@@ -1,12 +1,12 @@
-//! Looking at what a failed hook left, and at what a hook finds.
+//! Tests of the inspection of the state after a failed hook, and before a hook.
 
 use std::io::Write;
 use std::process::Stdio;
 
 use crate::common::project::{Project, Run};
 
-/// Returns a project whose element `web` fails in the second of three hooks, after it wrote
-/// something.
+/// Returns a project whose element `web` fails in the second of three hooks, after the hook has
+/// written files.
 fn failing() -> Project {
     let project = Project::new("elements = [\"web\"]\noutputs = []").with_small_base();
     project.hook("elements/web/extra-data.d/40-data", "echo data >\"$TMP_MOUNT_PATH/etc/data\"");
@@ -25,7 +25,7 @@ fn with_input(project: &Project, args: &[&str], input: &str) -> Run {
 }
 
 #[test]
-fn a_shell_opens_on_the_state_that_a_failed_hook_left() {
+fn a_shell_opens_on_the_state_after_a_failed_hook() {
     let project = failing();
     let run =
         with_input(&project, &["build", "--on-error", "shell"], "cat /etc/first /etc/second; ls /etc/tiny\n");
@@ -33,7 +33,7 @@ fn a_shell_opens_on_the_state_that_a_failed_hook_left() {
     let failure = "hook `install.d/60-second` of element `web` failed with exit status 3";
     assert!(run.stderr.contains(&format!("warning: {failure}\n")), "{}", run.stderr);
     assert!(run.stderr.contains(&format!("error: {failure}\n")), "{}", run.stderr);
-    // A hook on the host is looked at from there.
+    // For a hook of a host phase, the shell has the host view.
     project.hook("elements/web/extra-data.d/40-data", "echo more >\"$TMP_MOUNT_PATH/etc/data\"; exit 4");
     let run = with_input(&project, &["build", "--on-error", "shell"], "cat $TMP_MOUNT_PATH/etc/data\n");
     assert_eq!((run.status, run.stdout.as_str()), (Some(1), "more\n"), "{}", run.stderr);
@@ -52,7 +52,7 @@ fn a_failed_state_is_kept_until_the_image_is_built() {
         let found = look();
         assert_eq!(found.status, Some(0), "{}", found.stderr);
         assert!(found.stdout.starts_with("half\n") && found.stdout.contains("first\n"), "{}", found.stdout);
-        assert!(!found.stdout.contains("tiny\n"), "what the hook removed is not there: {}", found.stdout);
+        assert!(!found.stdout.contains("tiny\n"), "the removed file is still there: {}", found.stdout);
         assert!(found.stderr.contains("`60-second` of step `web` failed here"), "{}", found.stderr);
     }
     project.hook("elements/web/install.d/60-second", "echo whole >/etc/second");
@@ -61,7 +61,7 @@ fn a_failed_state_is_kept_until_the_image_is_built() {
 }
 
 #[test]
-fn a_shell_shows_what_one_hook_finds() {
+fn a_shell_shows_the_state_before_a_hook() {
     let project = failing();
     let at =
         |hook: &str, script: &str| project.run(&["shell", "tiny", "--at", hook, "--", "sh", "-c", script]);

@@ -1,4 +1,4 @@
-//! Hosts that lack something: what `plywood doctor` finds there, and how `plywood build` refuses
+//! Tests of build hosts with problems: `plywood doctor` finds them, and `plywood build` refuses
 //! with the same words.
 
 use std::ffi::OsStr;
@@ -13,8 +13,8 @@ use crate::common::work::{Run, Work};
 use plywood::host::KvmTrial;
 use plywood::probe;
 
-/// Runs plywood in a world that `words` make: a program and arguments that execute what follows
-/// them.
+/// Runs plywood in an environment that `words` create: a program and arguments that execute the
+/// command after them.
 fn run_in(project: &Project, words: &[&str], args: &[&str]) -> Output {
     let plywood = project.command(args);
     let mut command = Command::new(words[0]);
@@ -22,7 +22,7 @@ fn run_in(project: &Project, words: &[&str], args: &[&str]) -> Output {
     command.output().unwrap_or_else(|error| panic!("this test needs the program `{}`: {error}", words[0]))
 }
 
-/// Hides a file of the host from one program.
+/// Returns the words that hide a file of the build host from one program.
 fn without(file: &str) -> [String; 5] {
     let script = format!("mount --bind /dev/null {file} && exec \"$@\"");
     ["unshare", "-m", "sh", "-euc", &script].map(str::to_owned)
@@ -48,7 +48,7 @@ fn doctor_in(project: &Project, words: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[test]
-fn a_host_that_builds_is_found_fit_and_nothing_is_left_of_the_trials() {
+fn a_suitable_host_passes_all_checks_and_the_checks_leave_nothing() {
     let project = Project::of_elements(&["a"]);
     let loops = || text(&Command::new("losetup").arg("--list").output().unwrap().stdout).lines().count();
     let before = loops();
@@ -62,7 +62,7 @@ fn a_host_that_builds_is_found_fit_and_nothing_is_left_of_the_trials() {
 }
 
 #[test]
-fn root_without_a_capability_learns_its_name_from_doctor_and_build() {
+fn doctor_and_build_name_the_missing_capability_of_root() {
     let project = Project::of_elements(&["a"]);
     let words = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
     let (status, document) = doctor_in(&project, &words);
@@ -77,7 +77,7 @@ fn root_without_a_capability_learns_its_name_from_doctor_and_build() {
 }
 
 #[test]
-fn root_of_a_user_namespace_is_told_so() {
+fn the_error_for_root_of_a_user_namespace_names_the_namespace() {
     let project = Project::of_elements(&["a"]);
     let build = run_in(&project, &["unshare", "--user", "--map-root-user"], &["build"]);
     let message = text(&build.stderr);
@@ -85,7 +85,7 @@ fn root_of_a_user_namespace_is_told_so() {
     assert!(message.contains("(a user namespace)") && message.contains("hint: "), "{message}");
 }
 
-/// Runs a shell script, then plywood in its place.
+/// Runs a shell script that then executes plywood.
 fn build_after(project: &Project, script: &str) -> Output {
     let script = format!("{script}; exec \"$0\" \"$@\"");
     let words = ["timeout", "--kill-after=5", "60", "unshare", "-m", "sh", "-euc", &script];
@@ -93,7 +93,7 @@ fn build_after(project: &Project, script: &str) -> Output {
 }
 
 #[test]
-fn no_setting_of_the_caller_makes_a_build_hang_or_fail() {
+fn builds_work_with_unusual_settings_of_the_caller() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let place = project.path().join("mounts");
     fs::create_dir(&place).unwrap();
@@ -118,19 +118,18 @@ fn no_setting_of_the_caller_makes_a_build_hang_or_fail() {
     }
 }
 
-/// Containers that were given `SYS_ADMIN` alone lack the right to raise an interface.
+/// Containers with `SYS_ADMIN` alone lack the right to bring an interface up.
 #[test]
-fn jobs_without_network_have_a_loopback_interface_without_the_right_to_raise_one() {
+fn jobs_without_network_have_a_loopback_interface_without_that_right() {
     let project = Project::of_elements(&["a"]).with_small_base();
-    // A datagram to an address without a route is refused; to a raised loopback interface it is
-    // not.
+    // A datagram fails without a route. It succeeds if the loopback interface is up.
     project.hook("elements/a/install.d/50-a", "echo x >/dev/udp/127.0.0.1/9; echo reached >/etc/a");
     let words = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
     let build = run_in(&project, &words, &["build", "--offline"]);
     assert!(build.status.success(), "{}", text(&build.stderr));
 }
 
-/// The root directory there is no mount.
+/// The root directory of the chroot is not a mount point.
 #[test]
 fn a_build_in_a_chroot_works() {
     let project = Project::of_elements(&["a"]).with_small_base();
@@ -147,7 +146,7 @@ fn a_build_in_a_chroot_works() {
 }
 
 #[test]
-fn a_host_without_its_usual_places_is_told_which() {
+fn the_error_names_missing_directories_and_devices_of_the_host() {
     let project = Project::of_elements(&["a"]).with_small_base();
     for (script, hint) in [
         ("umount -l /proc", "hint: mount -t proc proc /proc\n"),
@@ -161,7 +160,7 @@ fn a_host_without_its_usual_places_is_told_which() {
 }
 
 #[test]
-fn a_file_that_outgrows_a_limit_is_named() {
+fn a_file_that_exceeds_a_limit_is_named() {
     let project = Project::of_elements(&["a"]).with_small_base();
     project
         .hook("elements/a/install.d/50-a", "for i in 1 2 3; do head -c 400000 /dev/urandom >/etc/$i; done");
@@ -172,7 +171,7 @@ fn a_file_that_outgrows_a_limit_is_named() {
 }
 
 #[test]
-fn a_store_that_hooks_cannot_be_run_from_is_refused_before_anything_runs() {
+fn a_store_from_which_hooks_cannot_run_is_refused_before_anything_runs() {
     for (options, name, reason) in [
         ("noexec", b"store" as &[u8], "cannot execute hooks: it is mounted `noexec`"),
         ("exec", b"a\xff", "cannot tell hooks its path: it is not UTF-8 text"),
@@ -190,7 +189,7 @@ fn a_store_that_hooks_cannot_be_run_from_is_refused_before_anything_runs() {
 }
 
 #[test]
-fn what_only_disks_need_stops_only_disks() {
+fn problems_that_affect_only_disks_stop_only_disks() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let without = without("/dev/loop-control");
     let words: Vec<_> = without.iter().map(String::as_str).chain(["sh"]).collect();
@@ -206,7 +205,7 @@ fn what_only_disks_need_stops_only_disks() {
 }
 
 #[test]
-fn certificate_authorities_that_are_not_there_are_named_by_their_variable() {
+fn missing_certificate_authorities_are_named_with_their_variable() {
     let project = Project::of_elements(&["a"]).with_small_base();
     for (variable, file) in [("SSL_CERT_FILE", "/nowhere/ca.pem"), ("REQUESTS_CA_BUNDLE", "/etc")] {
         let mut command = project.command(&["build"]);
@@ -240,7 +239,7 @@ fn outputs_in_the_store_are_refused_before_anything_runs() {
 }
 
 #[test]
-fn a_docker_client_without_an_engine_is_noted_by_doctor() {
+fn doctor_reports_a_docker_client_without_an_engine() {
     let project = Project::of_elements(&["a"]);
     let (status, document) = doctor_in(&project, &["env", "DOCKER_HOST=unix:///nowhere/docker.sock"]);
     assert_eq!(status, Some(0), "{document:#}");
@@ -250,7 +249,7 @@ fn a_docker_client_without_an_engine_is_noted_by_doctor() {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_directory_of_the_store_is_named_with_what_to_do() {
+fn a_file_in_the_place_of_a_directory_of_the_store_is_named_with_a_hint() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let (exists, is_none) = ("File exists (os error 17)", "Not a directory (os error 20)");
     for (name, cause) in [("layers", exists), ("records", is_none), ("work", exists)] {
@@ -270,7 +269,7 @@ fn a_file_in_the_place_of_a_directory_of_the_store_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_missing_program_is_named_with_its_package_and_what_needs_it() {
+fn a_missing_program_is_named_with_its_package_and_its_purpose() {
     let project = Project::of_elements(&["a"]);
     let without = without("/usr/bin/mmdebstrap");
     let words: Vec<_> = without.iter().map(String::as_str).chain(["sh"]).collect();
@@ -280,14 +279,14 @@ fn a_missing_program_is_named_with_its_package_and_what_needs_it() {
     assert_eq!((build.status.code(), text(&build.stderr).as_str()), (Some(1), expected));
 }
 
-/// Where KVM is there and does not work, that is not the fault of the guest that tries it.
+/// If KVM exists and does not work, the guest that tries KVM must itself be correct.
 #[test]
-fn the_guest_that_tries_kvm_runs_by_emulation() {
+fn the_guest_that_tries_kvm_runs_with_emulation() {
     assert_eq!(probe::run_guest("tcg").unwrap(), KvmTrial::Works);
 }
 
 #[test]
-fn a_container_without_privileges_says_which_capability_is_missing_and_how_to_give_it() {
+fn in_a_container_the_error_names_the_missing_capability_and_how_to_grant_it() {
     let work = Work::new();
     work.programs("tiny", &["bash", "sh", "cat", "cp", "grep", "ls", "mkdir", env!("CARGO_BIN_EXE_plywood")]);
     work.write("plywood.toml", "[image.x]\nelements = [\"tiny\"]\noutputs = [\"tar\"]\n");

@@ -1,5 +1,5 @@
-//! What hooks read of the build host counts when their steps are looked up. Needs root, overlayfs
-//! and fanotify.
+//! Tests of host evidence: files of the build host that hooks read count when their steps are
+//! looked up. They need root, overlayfs and fanotify.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,9 +11,9 @@ use rustix::fs::{XattrFlags, setxattr};
 use crate::common::project::{Project, Run};
 
 /// Returns a project whose element `web` has this script in `extra-data.d`, and a directory of the
-/// host for it to read, which the script has as `HOST`, and its name as `NAME`.
+/// build host. In the script, `HOST` stands for the directory, and `NAME` for its name.
 fn project(script: &str) -> (Project, tempfile::TempDir) {
-    // Not in `/tmp`, nor in a home: the sandbox has its own there.
+    // Neither in `/tmp` nor in a home directory, because the sandbox replaces these.
     let host = tempfile::tempdir_in("/srv").unwrap();
     let project = Project::of_elements(&["web"]).with_small_base();
     let name = host.path().file_name().unwrap().to_str().unwrap();
@@ -22,7 +22,7 @@ fn project(script: &str) -> (Project, tempfile::TempDir) {
     (project, host)
 }
 
-/// Says whether the step `web` is found, and if not, why.
+/// Returns whether the step `web` is a hit, and the reason for a miss.
 fn outcome(project: &Project) -> String {
     said_of_web(&project.run(&["plan", "tiny"]))
 }
@@ -38,8 +38,8 @@ fn assert_hit(project: &Project, case: &str) {
     assert!(outcome.starts_with("hit"), "{case}: {outcome}");
 }
 
-/// Builds, sees that nothing would be built, changes the host, and sees that the step would be, and
-/// why.
+/// Builds, checks that the step is a hit, changes the build host, and checks that the step is a
+/// miss with this reason.
 fn check(case: &str, script: &str, prepare: fn(&Path), change: fn(&Path), reason: &str) {
     let (project, host) = project(script);
     prepare(host.path());
@@ -59,7 +59,7 @@ fn write(path: impl AsRef<Path>, text: &str) {
 }
 
 #[test]
-fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
+fn a_changed_host_file_that_a_hook_read_is_a_miss_that_names_the_file() {
     type Case = (&'static str, &'static str, fn(&Path), fn(&Path), &'static str);
     let table: [Case; 13] = [
         (
@@ -70,7 +70,7 @@ fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
             "host file `HOST/scripts/a`, which `extra-data.d/50-read` read, has changed",
         ),
         (
-            "a file by a path that is put together",
+            "a file by a computed path",
             "d=HOST; cat $d/scripts/a",
             |host| write(host.join("scripts/a"), "1"),
             |host| write(host.join("scripts/a"), "2"),
@@ -101,14 +101,14 @@ fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
             "host directory `HOST`, which `extra-data.d/50-read` listed, has changed",
         ),
         (
-            "a file that is not there",
+            "a missing file",
             "if [ -e HOST/info.sh ]; then echo there; fi",
             |_| (),
             |host| write(host.join("info.sh"), ""),
             "host path `HOST/info.sh`, which `extra-data.d/50-read` names, has appeared",
         ),
         (
-            "a file that is not there, below a directory that is named",
+            "a missing file below a named directory",
             "d=HOST; if [ -e $d/sub/info.sh ]; then echo there; fi",
             |host| fs::create_dir(host.join("sub")).unwrap(),
             |host| write(host.join("sub/info.sh"), ""),
@@ -142,7 +142,7 @@ fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
             "host directory `HOST/d`, which `extra-data.d/50-read` listed, has changed",
         ),
         (
-            "a link on the way that is turned",
+            "a link on the way that changes",
             "d=/; cat ${d}srv/NAME/current/a",
             |host| {
                 write(host.join("v1/a"), "1");
@@ -156,14 +156,14 @@ fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
             "host symlinks in `HOST`, which `extra-data.d/50-read` read from, have changed",
         ),
         (
-            "a file in a namespace of its own, and below another name",
+            "a file in another mount namespace, under another name",
             "d=HOST; unshare -m sh -c \"mkdir /tmp/x; mount --bind $d/scripts /tmp/x; cat /tmp/x/a; sleep 0.3\"",
             |host| write(host.join("scripts/a"), "1"),
             |host| write(host.join("scripts/a"), "2"),
             "host file `HOST/scripts/a`, which `extra-data.d/50-read` read, has changed",
         ),
         (
-            "a file that a process reads whose parents have ended",
+            "a file that an orphaned process reads",
             "d=HOST; (setsid sh -c \"cat $d/a >/tmp/plywood/image/copy\" &) ; while ! [ -s /tmp/plywood/image/copy ]; do :; done",
             |host| write(host.join("a"), "1"),
             |host| write(host.join("a"), "2"),
@@ -176,10 +176,10 @@ fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
 }
 
 #[test]
-fn what_fragments_read_of_the_host_counts_too() {
+fn host_files_that_fragments_read_count_too() {
     let (project, host) = project("echo $COMPANY >$TMP_MOUNT_PATH/company");
     let name = host.path().join("name").display().to_string();
-    // The small base has no programs to source them in the target.
+    // The small base lacks the programs that would source them in the target.
     fs::remove_dir_all(project.path().join("elements/web/install.d")).unwrap();
     let fragment = format!("export COMPANY=$(<{name})\n");
     project.write("elements/web/environment.d/10-company", &fragment);
@@ -192,7 +192,7 @@ fn what_fragments_read_of_the_host_counts_too() {
 }
 
 #[test]
-fn what_a_hook_did_not_read_does_not_count() {
+fn host_files_that_no_hook_read_do_not_count() {
     let (project, host) = project("cat HOST/a");
     write(host.path().join("a"), "1");
     write(host.path().join("b"), "1");
@@ -204,7 +204,7 @@ fn what_a_hook_did_not_read_does_not_count() {
     assert_hit(&project, "written again with the same bytes");
 }
 
-/// A hook finds paths in what it sources, too.
+/// A hook may get paths from files that it sources.
 #[test]
 fn paths_in_files_beside_a_hook_count() {
     let (project, host) = project(". $(dirname $0)/functions.sh; . $(dirname $0)/../company.sh");
@@ -224,9 +224,9 @@ fn paths_in_files_beside_a_hook_count() {
     }
 }
 
-/// Images of file systems that are made by one recipe have the same sizes and times.
+/// Images of file systems that were made in the same way may have files of equal sizes and times.
 #[test]
-fn another_image_with_the_same_times_in_the_same_place_is_another_one() {
+fn another_file_system_image_with_equal_times_is_noticed() {
     let (project, host) = project("d=/; cp ${d}srv/NAME/mounted/a $TMP_MOUNT_PATH/a");
     let at = |name: &str| host.path().join(name);
     fs::create_dir(at("mounted")).unwrap();
@@ -245,9 +245,9 @@ fn another_image_with_the_same_times_in_the_same_place_is_another_one() {
     assert_eq!(said_of_web(&run("2", &["plan", "tiny"])), reason);
 }
 
-/// Layers of other images are no files of the host that a hook may read.
+/// Hooks must not read layers of other images as files of the build host.
 #[test]
-fn the_store_is_hidden_from_hooks_of_the_host() {
+fn the_store_is_hidden_from_hooks_of_host_phases() {
     let project = Project::of_elements(&["web"]).with_small_base();
     let script = format!("ls -A {} >$TMP_MOUNT_PATH/seen", project.store().display());
     project.hook("elements/web/extra-data.d/50-read", &script);
@@ -257,8 +257,8 @@ fn the_store_is_hidden_from_hooks_of_the_host() {
     assert!(seen.status.success() && seen.stdout.is_empty(), "{}", String::from_utf8_lossy(&seen.stdout));
 }
 
-/// Returns the program with these arguments, where `directory` is in the place of the host's
-/// `place`: other tests see the host's own.
+/// Runs the program with these arguments while `directory` is mounted over the directory `place` of
+/// the build host. Other tests do not see the mount.
 fn with_place(project: &Project, directory: &Path, place: &str, args: &[&str]) -> Run {
     with_mount(project, "--bind", directory, place, args)
 }
@@ -274,11 +274,11 @@ fn with_mount(project: &Project, how: &str, source: &Path, place: &str, args: &[
 }
 
 #[test]
-fn names_that_a_hook_puts_together_and_apts_configuration_of_the_host_count() {
+fn computed_names_and_the_apt_configuration_of_the_host_count() {
     type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
     let table: [Case; 2] = [
         (
-            "a name that is put together, of a file that appears",
+            "a computed name of a file that appears",
             "/opt",
             "d=/op; if [ -e ${d}t/info.sh ]; then echo there; fi",
             "info.sh",

@@ -1,10 +1,10 @@
-//! Kernels of other releases: each is booted in QEMU and runs the tests of `mounts`, which stack
-//! layers, build images and make disks. Needs root, the machine's package mirror, QEMU, a static C
-//! library, kmod and cpio.
+//! Tests with kernels of other releases. Each kernel boots in QEMU and runs the tests of `mounts`,
+//! which stack layers, build images and make disks. They need root, the machine's package mirror,
+//! QEMU, a static C library, kmod and cpio.
 //!
 //! The guest is an initramfs with this test program, plywood as `make build` links it, and programs
-//! of this machine. It has a disk for stores. There is no KVM: a guest is emulated everywhere
-//! alike.
+//! of this machine. It has a disk for stores. The guest is always emulated, without KVM, so that it
+//! behaves in the same way everywhere.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use crate::common::upstream;
 
 const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
 
-/// Where the system in the guest has its root.
+/// The root of the system in the guest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Root {
-    /// In the initramfs, out of which no process can pivot.
+    /// In the initramfs, where `pivot_root` does not work.
     Initramfs,
     Disk,
 }
@@ -41,8 +41,8 @@ fn temporary() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Returns a directory with the kernel of a Debian release, `vmlinuz`, and the modules that a guest
-/// needs; downloads it the first time.
+/// Returns a directory with the kernel of a Debian release, `vmlinuz`, and the modules for the
+/// guest. The first call downloads it.
 fn kernel(suite: &str) -> PathBuf {
     let place = temporary().join("kernels").join(suite);
     if !place.join("vmlinuz").exists() {
@@ -55,20 +55,20 @@ fn kernel(suite: &str) -> PathBuf {
     place
 }
 
-/// Returns plywood as it is installed, made of the crates that were compiled for the tests as far
-/// as they are the same.
+/// Returns plywood as it is installed. Reuses the crates that were compiled for the tests, if they
+/// are the same.
 fn installed_plywood() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let target = temporary().join("installed");
-        // `debug/tmp` is beside what cargo compiles.
+        // `debug/tmp` is in cargo's target directory.
         let compiled = temporary().parent().unwrap();
         let mut make = Command::new("make");
         let binary = target.join("debug/plywood");
         make.args(["build", "BUILD=--features system-tests"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         make.arg(format!("BINARY={}", binary.display()));
-        // What cargo says to this program about its own package would make crates that read it be
-        // compiled anew.
+        // With the variables that cargo sets for this program, crates that read them would be
+        // compiled again.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
             make.env_remove(name);
         }
@@ -114,7 +114,7 @@ fn archive(directory: &Path, name: &str) -> PathBuf {
     file
 }
 
-/// Boots the kernel of a Debian release, which has to be of a version, and runs the tests there.
+/// Boots the kernel of a Debian release, checks its version, and runs the tests there.
 fn tests_pass_on(suite: &str, version: &str, root: Root) {
     let kernel = kernel(suite);
     let scratch = tempfile::tempdir_in(temporary()).unwrap();
@@ -122,12 +122,12 @@ fn tests_pass_on(suite: &str, version: &str, root: Root) {
     run(Command::new("cp").arg("-r").arg(kernel.join("modules")).arg(modules.path()));
     let modules = archive(modules.path(), &format!("{suite}.cpio"));
     let image = scratch.path().join("initramfs");
-    // The kernel unpacks one archive behind the other.
+    // The kernel unpacks several archives in a row.
     let parts = [fs::read(initramfs()).unwrap(), fs::read(modules).unwrap()];
     fs::write(&image, parts.concat()).unwrap();
     let disk = scratch.path().join("disk");
     File::create(&disk).unwrap().set_len(4 << 30).unwrap();
-    // Linux 5.10 knows fewer features than mke2fs makes today.
+    // Linux 5.10 does not support all default features of the current mke2fs.
     run(Command::new("mke2fs")
         .args(["-q", "-t", "ext4", "-O", "^orphan_file,^metadata_csum_seed"])
         .arg(&disk));
@@ -161,7 +161,7 @@ fn linux_6_12_of_debian_13_builds_images_and_disks() {
     tests_pass_on("trixie", "6.12.", Root::Disk);
 }
 
-/// A program that is linked with its C library asks for none of the machine's.
+/// A statically linked program needs no library of the machine.
 #[test]
 fn the_installed_program_needs_no_library_of_the_machine() {
     let headers = Command::new("readelf").args(["-lW"]).arg(installed_plywood()).output().unwrap();

@@ -1,5 +1,5 @@
-//! Layers of all forms, unpacked and mounted as overlayfs, against a model and against umoci. Needs
-//! root.
+//! Tests that unpack layers of all forms, mount them as overlayfs, and compare the result with a
+//! model and with other programs. They need root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -50,15 +50,16 @@ impl Bench {
         layers.iter().map(import).collect()
     }
 
-    /// Mounts the layers, and returns what can be seen of them.
+    /// Mounts the layers. Returns the visible tree.
     fn mounted(&self, stack: &[DiffId]) -> BTreeMap<Vec<u8>, String> {
         let mut lowers = self.store.snapshots().unpack(stack).unwrap();
-        // Overlayfs wants two directories where nothing is above.
+        // Without an upper directory, overlayfs needs two lower ones.
         fs::create_dir_all(self.at("empty")).unwrap();
         lowers.insert(0, self.at("empty"));
         let lowers: Vec<_> = lowers.iter().rev().map(|path| path.display().to_string()).collect();
         fs::create_dir_all(self.at("mounted")).unwrap();
-        // Each lower directory by a short name: one page of options holds few long ones.
+        // Short names for the lower directories, because the options of a mount must fit into one
+        // page.
         let script = r#"set -e; mount -t tmpfs none "$1"; n=0; dirs=; shift
             m=$1; shift; for d; do mkdir "$m/$n"; mount --bind "$d" "$m/$n"; dirs="$dirs${dirs:+:}$n"; n=$((n+1)); done
             cd "$m"; mkdir root; mount -t overlay none -o "ro,lowerdir=$dirs" root
@@ -71,7 +72,7 @@ impl Bench {
         seen(&tar.stdout)
     }
 
-    /// Names an image of the layers `judged` in the store.
+    /// Stores an image of the layers as `judged`.
     fn save(&self, stack: &[DiffId]) {
         let mut config = ImageConfig::new("amd64", 0).unwrap();
         stack.iter().for_each(|diff_id| config.push_step("layer", std::slice::from_ref(diff_id)));
@@ -85,7 +86,7 @@ impl Bench {
         self.store.images().put("judged", &manifest).unwrap();
     }
 
-    /// Returns what umoci makes of the layers.
+    /// Returns the tree that umoci makes of the layers.
     fn unpacked_by_umoci(&self, stack: &[DiffId]) -> BTreeMap<Vec<u8>, String> {
         self.save(stack);
         let (image, bundle) = (format!("{}:judged", self.at("store").display()), self.at("bundle"));
@@ -96,7 +97,7 @@ impl Bench {
         self.tree("bundle/rootfs")
     }
 
-    /// Returns what a directory holds.
+    /// Returns the tree of a directory.
     fn tree(&self, name: &str) -> BTreeMap<Vec<u8>, String> {
         let root = self.at(name).display().to_string();
         let args = ["--hard-dereference", "--format=pax", "--numeric-owner", "-C", &root, "-cf", "-", "."];
@@ -111,8 +112,8 @@ fn run(program: &str, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// What an entry shows, but for times of directories: each tool has its own where an archive lists
-/// none.
+/// Describes an entry, without times of directories: tools choose different times for directories
+/// that no archive lists.
 fn word(kind: &Kind, meta: &Meta, content: &[u8]) -> String {
     let Meta { mode, uid, gid, mtime, .. } = meta;
     let mtime = if *kind == Kind::Directory { 0 } else { *mtime };
@@ -138,7 +139,7 @@ fn owner() -> Meta {
     Meta { mode: 0o755, uid: 1000, gid: 2000, mtime: 77, xattrs: Xattrs::new() }
 }
 
-/// The same layers in each run.
+/// Returns random layers, the same in each run.
 fn random_layers(cases: usize) -> Vec<Vec<(Vec<Member>, Tree)>> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
@@ -148,7 +149,7 @@ fn random_layers(cases: usize) -> Vec<Vec<(Vec<Member>, Tree)>> {
 }
 
 #[test]
-fn mounted_layers_show_what_they_give_applied_to_one_tree() {
+fn mounting_layers_equals_applying_them_to_one_tree() {
     for layers in random_layers(60) {
         let bench = Bench::new();
         let stack = bench.import(&layers.iter().map(|(layer, _)| layer.clone()).collect::<Vec<_>>());
@@ -167,7 +168,7 @@ fn member(path: &str, kind: Kind, mode: u32) -> Member {
     (Entry { path: path.into(), kind, meta }, content)
 }
 
-/// Returns a layer like a small root, below the layers of [`foreign_layers`].
+/// Returns a layer like a small root. The layers of [`foreign_layers`] are above it.
 fn lower_layer() -> Vec<Member> {
     let (file, directory) = (|path: &str| member(path, Kind::File(3), 0o640), Kind::Directory);
     vec![
@@ -210,7 +211,7 @@ fn foreign_layers() -> Vec<Vec<Member>> {
     ]
 }
 
-/// Returns a layer in which names come twice. The Docker engine refuses it.
+/// Returns a layer with duplicate names, which the Docker engine refuses.
 fn names_that_come_twice() -> Vec<Member> {
     vec![
         member("twice", Kind::File(3), 0o640),
@@ -221,9 +222,9 @@ fn names_that_come_twice() -> Vec<Member> {
     ]
 }
 
-/// umoci gives the expected tree.
+/// The expected tree comes from umoci.
 #[test]
-fn layers_of_other_builders_give_what_umoci_unpacks() {
+fn layers_of_other_builders_are_unpacked_as_by_umoci() {
     for upper in foreign_layers().into_iter().chain([names_that_come_twice()]) {
         let bench = Bench::new();
         let stack = bench.import(&[lower_layer(), upper.clone()]);
@@ -233,11 +234,11 @@ fn layers_of_other_builders_give_what_umoci_unpacks() {
     }
 }
 
-/// The engines that most images run on judge, hand-made and random stacks alike. With the storage
-/// driver `vfs`, both apply layers to one tree, as the specification says; overlay drivers unpack
-/// each layer alone, and so lose the modes of directories that it does not list.
+/// Compares hand-made and random stacks with the engines that most images run on. With the storage
+/// driver `vfs`, both engines apply layers to one tree, as the specification says. Overlay drivers
+/// unpack each layer alone, and lose the modes of directories that the layer does not list.
 #[test]
-fn layers_of_other_builders_give_what_docker_and_podman_unpack() {
+fn layers_of_other_builders_are_unpacked_as_by_docker_and_podman() {
     const RANDOM: usize = 24;
     let bench = Bench::new();
     let stacks: Vec<_> = foreign_layers()
@@ -260,7 +261,7 @@ fn layers_of_other_builders_give_what_docker_and_podman_unpack() {
         docker create --name c$n case:$n none; mkdir docker-$n; docker export c$n | tar --numeric-owner -xpf - -C docker-$n; fi
         n=$((n+1)); done"#;
     let engine = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/with-docker-engine");
-    // Not the machine's own engine, which may have another storage driver.
+    // A separate engine: the engine of the machine may have another storage driver.
     let environment = ["DOCKER_HOST=unix:///nonexistent", "DOCKER_DRIVER=vfs", engine];
     run("env", &[&environment[..], &["sh", "-ec", by_docker, "sh", &directory, &cases]].concat());
     let by_podman = r#"cd "$1"; podman() { command podman --root "$PWD/storage" --runroot "$PWD/run" --storage-driver vfs "$@"; }
@@ -272,8 +273,8 @@ fn layers_of_other_builders_give_what_docker_and_podman_unpack() {
     for engine in ["docker", "podman"] {
         let taken = |number: &usize| bench.at(&format!("{engine}-{number}")).exists();
         let taken: Vec<_> = (0..ours.len()).filter(taken).collect();
-        // An engine may refuse a random stack, such as one with removals below a file, and never
-        // one that a builder makes.
+        // An engine may refuse a random stack, such as one with removals below a file, but no
+        // hand-made one.
         let by_hand = foreign_layers().len();
         assert!(taken.starts_with(&(0..by_hand).collect::<Vec<_>>()), "{engine}: {taken:?}");
         assert!(taken.len() > by_hand + RANDOM / 3, "{engine}: {taken:?}");
@@ -293,9 +294,9 @@ fn layers_of_other_builders_give_what_docker_and_podman_unpack() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// Returns true if a layer of the stack removes an entry that stands before the whiteout in the
-/// same layer. Engines remove it. The specification says that whiteouts hide lower layers alone,
-/// and umoci and plywood keep it.
+/// Returns true if a layer of the stack removes an entry that is before the whiteout in the same
+/// layer. The engines remove such an entry. Umoci and plywood keep it, because the specification
+/// says that whiteouts hide only lower layers.
 fn removes_own(stack: &[Vec<Member>]) -> bool {
     let is_removed = |(entry, _): &Member, whiteout: &[u8]| {
         entry.kind != Kind::Whiteout
@@ -309,30 +310,30 @@ fn removes_own(stack: &[Vec<Member>]) -> bool {
     })
 }
 
-/// Returns random stacks of layers that the engines take. A name that comes twice in a layer is
-/// refused by Docker.
+/// Returns random stacks of layers that the engines accept. Docker refuses duplicate names in a
+/// layer.
 fn stacks_for_engines(cases: usize) -> Vec<Vec<Vec<Member>>> {
     let once = |(layer, _): (Vec<Member>, Tree)| -> Vec<Member> {
         let mut known = BTreeSet::new();
         layer.into_iter().filter(|(entry, _)| known.insert(entry.path.clone())).collect()
     };
-    // Without its second names, a stack may have other entries that cannot be applied.
+    // After duplicate names are removed, other entries of the stack may not be applicable.
     let applied = |stack: Vec<Vec<Member>>| model::applied(stack, &Meta::IMPLIED_DIRECTORY);
     let stacks = random_layers(cases).into_iter().map(|stack| stack.into_iter().map(once).collect());
     stacks.map(|stack| applied(stack).into_iter().map(|(layer, _)| layer).collect()).collect()
 }
 
-/// Leaves out what engines put into each container, and what they choose themselves: the root of a
-/// container, and the mode of directories that no layer lists.
+/// Removes files that engines put into each container, and facts that they choose themselves: the
+/// root of a container, and the mode of directories that no layer lists.
 fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
     let is_engines = |path: &[u8]| {
         let top = path.split(|byte| *byte == b'/').next().unwrap_or_default();
         [b"".as_slice(), b"dev", b"proc", b"sys", b"etc", b"run", b".dockerenv"].contains(&top)
     };
-    // All that the layers list belongs to somebody else than root.
+    // All entries of the layers belong to another user than root.
     let is_implied = |word: &str| word.starts_with("Directory") && word.contains(" 0:0 ");
     let shown = |word: &String| if is_implied(word) { "a directory".to_owned() } else { word.clone() };
-    // Docker makes a directory for a removal in a directory that is nowhere.
+    // For a removal in a missing directory, Docker creates the directory.
     let is_bare = |path: &[u8], word: &str| {
         let below = [path, b"/"].concat();
         is_implied(word) && !tree.keys().any(|other| other.starts_with(&below))
@@ -341,10 +342,10 @@ fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
     known.map(|(path, word)| (path.clone(), shown(word))).collect()
 }
 
-/// zstd:chunked and eStargz. The index of an eStargz and its landmarks are members of the archive,
-/// which the DiffID names: engines show them as files, and so does plywood.
+/// Tests zstd:chunked and eStargz. The index and the landmarks of an eStargz are members of the
+/// archive, which the DiffID covers. Engines show them as files, and so does plywood.
 #[test]
-fn layers_that_can_be_fetched_in_parts_show_what_podman_shows() {
+fn layers_that_can_be_fetched_in_parts_are_unpacked_as_by_podman() {
     let bench = Bench::new();
     let member_of = |path: &str, kind: Kind| member(path, kind, 0o755);
     let layer = [
@@ -367,8 +368,8 @@ fn layers_that_can_be_fetched_in_parts_show_what_podman_shows() {
     let (architecture, _) = std::env::consts::ARCH.parse::<plywood::distro::Architecture>().unwrap().oci();
     let chunked = bench.store.bases().import_oci_layout(&bench.at("chunked"), None, architecture).unwrap();
     assert_eq!(chunked.diff_ids, plain, "{index}");
-    // Each member of the archive is a gzip member of its own, and an empty one with the place of
-    // the index ends the blob.
+    // Each member of the archive is a separate gzip member, and the blob ends with an empty one
+    // that has the position of the index.
     let archive = fs::read(bench.at("layer.tar")).unwrap();
     let mut blob = Vec::new();
     for part in archive.chunks(512) {
@@ -383,9 +384,9 @@ fn layers_that_can_be_fetched_in_parts_show_what_podman_shows() {
     assert_eq!(of_image(&bench.mounted(&plain)), shown);
 }
 
-/// A layer that was unpacked above one stack serves no other where it leans on what is below.
+/// A layer that depends on the layers below is unpacked once for each stack.
 #[test]
-fn a_layer_in_two_images_has_in_each_what_is_below_it_there() {
+fn a_layer_in_two_images_is_unpacked_for_each_of_their_stacks() {
     let bench = Bench::new();
     let home = |mode| vec![member("", Kind::Directory, 0o755), member("home", Kind::Directory, mode)];
     let shared = vec![member("home/file", Kind::File(3), 0o600), member("gone", Kind::Whiteout, 0)];
@@ -401,9 +402,9 @@ fn a_layer_in_two_images_has_in_each_what_is_below_it_there() {
     assert!(bench.store.check().unwrap().is_sound());
 }
 
-/// A hole is no content: neither the store nor a disk pays for it.
+/// Holes use no space, neither in the store nor on a disk.
 #[test]
-fn zeros_take_nothing_where_a_layer_is_unpacked() {
+fn zeros_of_an_unpacked_layer_use_no_space() {
     use std::os::unix::fs::MetadataExt;
     let bench = Bench::new();
     let (tree, file) = (bench.at("tree"), bench.at("sparse.tar"));

@@ -1,5 +1,5 @@
-//! What needs root, loop devices, QEMU, a Docker engine or the network: one program, so that its
-//! tests run side by side and share what is costly to make. A part of them:
+//! Tests that need root, loop devices, QEMU, a Docker engine or the network. They are one program,
+//! so that they run in parallel and share costly preparations. To run some of them:
 //! `cargo test --features system-tests --test system disk::`.
 
 #![cfg(feature = "system-tests")]

@@ -1,5 +1,5 @@
-//! What the sandbox mounts, and how it behaves under hooks: stacks of many layers, disks of many
-//! file systems, moved directories, device nodes. Needs root, overlayfs, loop devices, xfsprogs,
+//! Tests of the mounts of the sandbox under hooks: stacks of many layers, disks of many file
+//! systems, moved directories, device nodes. They need root, overlayfs, loop devices, xfsprogs,
 //! fdisk.
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::common::{Scratch, run, sandbox, shell};
 use plywood::plan::Aspect;
 use plywood::port::{Exit, HostOpens, RootSpec, Sandbox, View};
 
-/// Runs a script on the build host with the target as it is; returns what it wrote.
+/// Runs a script on the build host with the target mounted. Returns its output.
 #[track_caller]
 fn on_host(scratch: &Scratch, script: &str) -> String {
     let mut job = shell(&format!("cd {}\n{script}", View::HOST_MOUNT));
@@ -50,9 +50,10 @@ fn more_layers_than_a_page_of_paths_are_stacked_whatever_their_names() {
     assert_eq!(std::env::current_dir().unwrap(), before);
 }
 
-/// tar and other programs take a directory for another one when its number changes.
+/// If the inode number of a directory changes, tar and other programs treat it as another
+/// directory.
 #[test]
-fn directories_of_a_first_layer_keep_their_numbers_when_the_kernel_forgets_them() {
+fn directories_of_a_first_layer_keep_their_inode_numbers_when_the_kernel_drops_its_caches() {
     let scratch = Scratch::on(&sandbox(&Arc::default()), &[]);
     let numbers = "stat -c '%n %i' $(find . -type d)";
     let before = on_host(&scratch, &format!("mkdir -p a/b/c d; {numbers}"));
@@ -60,9 +61,9 @@ fn directories_of_a_first_layer_keep_their_numbers_when_the_kernel_forgets_them(
     assert_eq!(on_host(&scratch, numbers), before);
 }
 
-/// Every kernel that plywood supports has to tell what hooks open.
+/// Every supported kernel must report the files that hooks open.
 #[test]
-fn files_of_the_host_that_a_job_opens_are_known_by_whatever_path() {
+fn host_files_that_a_job_opens_are_reported_for_every_path() {
     let scratch = Scratch::on(&sandbox(&Arc::default()), &[]);
     let script =
         "ls /etc >/dev/null; mkdir /tmp/x; mount --bind /etc /tmp/x; cat /tmp/x/passwd; echo made >/tmp/made";
@@ -75,7 +76,7 @@ fn files_of_the_host_that_a_job_opens_are_known_by_whatever_path() {
     let has = |path: &str, aspect| opens.files.iter().any(|open| open.path == path && open.aspect == aspect);
     assert!(has("/etc/passwd", Aspect::Content) && has("/etc", Aspect::Listing), "{opens:?}");
     assert!(!opens.files.iter().any(|open| open.path.starts_with("/tmp")), "{opens:?}");
-    assert_eq!(scratch.root.take_host_opens(), HostOpens::default(), "each is told once");
+    assert_eq!(scratch.root.take_host_opens(), HostOpens::default(), "each file is reported once");
 }
 
 /// A disk of these partitions.
@@ -101,8 +102,7 @@ fn read_from(raw: &Path, partition: &str, file: &str) -> String {
     program("debugfs", &["-R", &format!("cat {file}"), &disk], Path::new("/"))
 }
 
-/// The smallest image of all, with a disk of two file systems and what hooks leave on it. Old
-/// kernels build it too.
+/// A minimal image, with a disk of two file systems to which hooks write. Old kernels build it too.
 #[test]
 fn an_image_and_its_disk_are_built() {
     let work = Work::new();
@@ -151,10 +151,10 @@ fn many_file_systems_of_one_disk_are_filled_by_layers_and_by_hooks() {
     }
 }
 
-/// The guests of `kernels` have control groups of version 2 alone; other hosts have those of
-/// version 1, or both.
+/// The guests of `kernels` have only control groups of version 2. Other hosts have version 1, or
+/// both.
 #[test]
-fn hooks_end_at_limits_that_control_groups_hold() {
+fn control_groups_end_hooks_at_their_limits() {
     let work = Work::new();
     let forks = "sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 30 & done; wait'";
     let cases = [
@@ -211,13 +211,13 @@ fn moved_directories_of_a_lower_layer_are_whole_in_the_layer() {
     assert_eq!(fs::read_to_string(merged.path().join("other/file")).unwrap(), "old/sub/deep/file");
 }
 
-/// As a container's own disk is.
+/// The file system of a container is an overlayfs.
 #[test]
 fn a_store_on_overlayfs_is_refused_before_a_hook_runs_with_the_option_that_names_another() {
     let work = Work::new();
     let layer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let scratch = Scratch::on(&sandbox(&Arc::default()), &[layer.path()]);
-    // Not below the sandbox's own directory, which each plywood covers.
+    // Not below the sandbox's own directory, over which each plywood mounts.
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = place.path().to_str().unwrap();
     program("mount", &["--bind", scratch.root.path().to_str().unwrap(), path], Path::new("/"));
@@ -244,7 +244,7 @@ fn the_example_of_the_documentation_builds() {
 }
 
 #[test]
-fn hooks_of_the_host_can_unpack_a_container_image() {
+fn hooks_of_host_phases_can_unpack_a_container_image() {
     let work = Work::new();
     work.programs("tiny", &["tar"]);
     let hook = r#"

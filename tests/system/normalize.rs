@@ -1,4 +1,4 @@
-//! What is normalized in layers is normalized on disks, and means at first boot what it meant.
+//! Tests that disks are normalized like layers, and that normalized files work at first boot.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -24,7 +24,8 @@ mkdir "$2" && debugfs -R "rdump / \"$2\"" "$1.part" 2>/dev/null"#;
     run(script, &[raw, to]);
 }
 
-/// Hooks of the final stage leave what two builds differ in, and what machines must not share.
+/// A hook of the final stage that writes files that differ between builds, and files that machines
+/// must not share.
 const FINALISE: &str = r#"
 mkdir -p /etc/ssh /var/lib/systemd /var/cache/apt/archives /srv
 echo key >/etc/ssh/ssh_host_ed25519_key
@@ -41,18 +42,18 @@ cp /srv/shadow /etc/shadow && rm /srv/shadow
 "#;
 
 #[test]
-fn hooks_of_the_final_stage_leave_the_same_on_disks_as_in_archives() {
+fn files_of_the_final_stage_are_equal_on_disks_and_in_archives() {
     let image = "elements = [\"a\"]\noutputs = [\"raw\", \"tar\"]\n[image.tiny.disk]\nfirmware = []";
     let project = Project::of_elements(&["a"]).with_small_base();
     project.define(image);
     project.hook("elements/a/finalise.d/50-a", FINALISE);
     let build = project.build(&[]);
-    // Nothing is to boot from it, so nothing is said about that.
+    // No firmware must boot it, so there is no warning about booting.
     assert_eq!(build.of("warning").count(), 0);
     let (disk, archive) = (project.out().join("disk"), project.out().join("archive"));
     unpack_disk(&project.out().join("tiny.raw"), &disk);
     run(r#"mkdir "$2" && tar -xf "$1" -C "$2""#, &[&project.out().join("tiny.tar"), &archive]);
-    // Where the disk alone has something, its boot stage wrote it.
+    // Files that only the disk has were written by the boot stage or by mkfs.
     fs::remove_dir(disk.join("lost+found")).unwrap();
     let list =
         r#"cd "$1" && find . -mindepth 1 ! -path ./etc/fstab -printf '%P %y %m %U:%G %T@ %l\n' | sort"#;
@@ -68,7 +69,7 @@ fn hooks_of_the_final_stage_leave_the_same_on_disks_as_in_archives() {
     assert_eq!(latest.trim().parse::<f64>().unwrap(), epoch as f64);
 }
 
-/// What is there where `sshd` and certificates need keys.
+/// The files of an image whose `sshd` and certificates need keys.
 const SERVICES: &str = r"
 mkdir -p /usr/sbin /etc/systemd/system /usr/lib/systemd/system
 touch /usr/sbin/sshd /usr/bin/ssh-keygen /usr/sbin/make-ssl-cert
@@ -76,7 +77,7 @@ echo '[Service]' >/usr/lib/systemd/system/ssh.service
 ";
 
 #[test]
-fn keys_that_are_removed_are_made_at_first_boot_unless_something_else_does_so() {
+fn removed_keys_are_made_at_first_boot_unless_another_unit_makes_them() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let units = || {
         project.build(&[]);

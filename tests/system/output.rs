@@ -1,4 +1,4 @@
-//! Disk images as QEMU's own tools see them. Needs qemu-img (Debian: qemu-utils).
+//! Tests of disk images with QEMU's own tools. They need qemu-img (Debian: qemu-utils).
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -22,8 +22,8 @@ fn converter(qcow2: Qcow2Options) -> Converter {
     }
 }
 
-/// 700 MiB, of which some 40 MiB are data: text, noise, and clusters that are half one half the
-/// other, scattered over L2 tables.
+/// Writes a disk of 700 MiB with about 40 MiB of data: text, noise, and clusters with both,
+/// scattered over L2 tables.
 fn raw(path: &Path) {
     let disk = File::create(path).unwrap();
     disk.set_len(700 << 20).unwrap();
@@ -49,7 +49,7 @@ fn qemu_img(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn every_qcow2_is_clean_and_has_the_disks_content() {
+fn every_qcow2_is_clean_and_has_the_content_of_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     raw(&at("disk.raw"));
@@ -78,7 +78,7 @@ fn every_qcow2_is_clean_and_has_the_disks_content() {
 }
 
 #[test]
-fn every_other_format_has_the_disks_content_and_the_same_bytes_twice() {
+fn every_other_format_has_the_content_of_the_disk_and_is_reproducible() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let raw_disk = at("disk.img");

@@ -1,5 +1,5 @@
-//! Debian roots, packages and initramfs images by real package managers. Needs root and the
-//! machine's package mirror.
+//! Tests of Debian roots, packages and initramfs images with real package managers. They need root
+//! and the machine's package mirror.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use plywood::oci::Digest;
 use plywood::port::{Access, Bind, Exit, Job, View};
 use plywood::sandbox::Namespaces;
 
-/// What a build keeps beside the layers: apt's configuration, downloads, indices.
+/// The files of a build for apt: configuration, downloads, indices.
 struct Apt {
     directory: tempfile::TempDir,
 }
@@ -86,8 +86,7 @@ fn succeed(scratch: &Scratch, job: &Job) -> String {
     output
 }
 
-/// Lists everything below `root` but for what a layer never keeps: path, type, mode, owner,
-/// content.
+/// Lists everything below `root` except files that layers drop: path, type, mode, owner, content.
 fn inventory(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut pending = vec![root.to_owned()];
@@ -153,7 +152,7 @@ fn assert_image_names_no_mirror_of_the_machine(root: &Path, release: &str) {
     assert_eq!(fs::read_to_string(root.join("etc/hostname")).unwrap(), "localhost\n");
 }
 
-/// Installs a kernel, makes its initramfs twice, and compares.
+/// Installs a kernel, makes its initramfs twice, and compares the two.
 fn assert_reproducible_initramfs(sandbox: &Namespaces, apt: &Apt, scratch: Scratch, release: &str) {
     assert_image_names_no_mirror_of_the_machine(&scratch.upper(), release);
     succeed(&scratch, &apt.in_target(apt::update()));
@@ -166,16 +165,16 @@ fn assert_reproducible_initramfs(sandbox: &Namespaces, apt: &Apt, scratch: Scrat
     assert_indices_are_read_once(&scratch, apt);
     let first = made_initramfs(&scratch, apt);
     scratch.root.close().unwrap();
-    // Another time, another file system, other inode numbers.
+    // At another time and on another file system, with other inode numbers.
     std::thread::sleep(Duration::from_millis(1100));
     let again = Scratch::on(sandbox, &[&scratch.directory.path().join("upper")]);
     assert_eq!(first, made_initramfs(&again, apt));
     assert_eq!(first.lines().count(), 1, "{first}");
 }
 
-/// apt reads all indices again, half the cost of a run, where a package source is newer than its
-/// digest of them. Seconds have passed since they were fetched, and the sources are written anew
-/// for each call.
+/// If a package source is newer than apt's cache of the indices, apt reads all indices again, which
+/// takes half the time of a run. The sources are written again for each call, seconds after the
+/// indices were fetched.
 fn assert_indices_are_read_once(scratch: &Scratch, apt: &Apt) {
     let call = ["apt-get", "-oDebug::pkgCacheGen=true", "install", "--simulate", "apt"].map(str::to_owned);
     let output = succeed(scratch, &apt.in_target(call.to_vec()));
@@ -183,7 +182,7 @@ fn assert_indices_are_read_once(scratch: &Scratch, apt: &Apt) {
     assert!(!output.contains("sources.list is newer than the cache"), "{output}");
 }
 
-/// Returns the kernel package that the release's metapackage for clouds stands for.
+/// Returns the kernel package on which the metapackage for clouds depends.
 fn kernel(scratch: &Scratch, apt: &Apt) -> String {
     let query = ["apt-cache", "depends", "linux-image-cloud-amd64"].map(str::to_owned);
     let answer = succeed(scratch, &apt.in_target(query.to_vec()));

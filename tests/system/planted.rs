@@ -1,5 +1,5 @@
-//! Root writes into directories of other users, who have planted links there. What the links lead
-//! to stays as it is.
+//! Tests of root writing into directories of other users, who have planted links there. The targets
+//! of the links must not change.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::common::project::Project;
 use crate::common::work::{Run, Work};
 
-/// A user whom nobody trusts.
+/// An untrusted user.
 const STRANGER: u32 = 4242;
 
-/// A file that only root may write to, and an empty directory of root's.
+/// A file and an empty directory that only root may write to.
 struct Victim(TempDir);
 
 impl Victim {
@@ -43,7 +43,7 @@ impl Victim {
     }
 }
 
-/// Returns all that a run wrote: the log of these commands is on standard output.
+/// Returns all output of a run. The log of these commands is on standard output.
 fn said(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
@@ -52,7 +52,7 @@ fn give_to_stranger(path: &Path) {
     lchown(path, Some(STRANGER), Some(STRANGER)).unwrap();
 }
 
-/// Plants a stranger's link.
+/// Plants a link of the untrusted user.
 fn plant(link: &Path, target: &Path) {
     symlink(target, link).unwrap();
     give_to_stranger(link);
@@ -64,7 +64,7 @@ fn plant_fifo(path: &Path) {
 }
 
 #[test]
-fn planted_names_are_replaced_and_never_written_through() {
+fn planted_names_are_replaced_and_not_followed() {
     let (work, victim) = (Work::new(), Victim::new());
     give_to_stranger(&work.path());
     let at = |name: &str| work.path().join(name);
@@ -95,15 +95,14 @@ fn a_layout_and_a_manifest_replace_planted_names() {
     plant(&at(".tiny.oci.0.part.d"), &victim.directory());
     plant(&at("tiny.manifest.json"), &victim.file());
     plant(&at("tiny.docker.tar"), &victim.file());
-    // What looks like a killed writer's leaves nothing behind that is not removed, and is not
-    // followed.
+    // A planted link with the name of a temporary file is not followed.
     plant(&at(".plywood.0000000000000000.part"), &victim.file());
     plant_fifo(&at(".plywood.0000000000000001.part"));
     project.build(&[]);
     victim.assert_untouched();
     assert!(fs::symlink_metadata(at("tiny.oci")).unwrap().is_dir());
     assert!(fs::symlink_metadata(at("tiny.manifest.json")).unwrap().is_file());
-    // An old layout lends its blobs only if nobody else can change them.
+    // Blobs of an old layout are reused only if no other user can change them.
     let blobs = || fs::read_dir(at("tiny.oci/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
     blobs().for_each(|blob| give_to_stranger(&blob));
     project.build(&[]);
@@ -111,7 +110,7 @@ fn a_layout_and_a_manifest_replace_planted_names() {
 }
 
 #[test]
-fn a_log_is_not_written_through_a_planted_name() {
+fn a_planted_name_of_a_log_is_not_followed() {
     let (work, victim) = (Work::new(), Victim::new());
     give_to_stranger(&work.path());
     let at = |name: &str| work.path().join(name);
@@ -153,7 +152,8 @@ fn a_strangers_link_to_a_directory_is_not_followed() {
         assert!(said.contains("out` is a symbolic link of user 4242"), "{said}");
         victim.assert_untouched();
     }
-    // One that leads to what is the stranger's own harms nobody else.
+    // A link to a directory of the same user is allowed, because that user could write there
+    // anyway.
     fs::create_dir(work.path().join("own")).unwrap();
     give_to_stranger(&work.path().join("own"));
     plant(&work.path().join("fine"), Path::new("own"));
@@ -162,7 +162,7 @@ fn a_strangers_link_to_a_directory_is_not_followed() {
 }
 
 #[test]
-fn what_is_handed_over_to_the_caller_is_not_a_victim() {
+fn files_of_others_are_not_given_to_the_caller() {
     let (work, victim) = (Work::new(), Victim::new());
     let planted = "ln -s /proc/self/environ x.link; echo made >x.made";
     work.hook("web", "cleanup.d/50-web", planted);
@@ -192,7 +192,7 @@ fn root_uses_no_store_that_others_can_fill() {
     let (work, victim) = (Work::new(), Victim::new());
     fs::create_dir(work.store()).unwrap();
     give_to_stranger(&work.store());
-    // An empty directory becomes root's.
+    // An empty directory becomes root's own.
     work.create("-n -t tar -o x tiny").expect_success();
     assert_eq!(fs::metadata(work.store()).unwrap().uid(), 0);
     give_to_stranger(&work.store());

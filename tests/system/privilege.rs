@@ -1,5 +1,5 @@
-//! Calls by an ordinary user who may use sudo: without terminal, home or standard input, as
-//! services call. Needs sudo.
+//! Tests of calls by an ordinary user with sudo: without terminal, home or standard input, like
+//! calls by services. They need sudo.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,8 +12,7 @@ use crate::common::work::{Run, Work};
 /// Debian's `nobody`, who has no home and no shell.
 const USER: u32 = 65534;
 
-/// Gives the user sudo and a place, in a mount namespace that takes both along when it ends, and
-/// becomes that user.
+/// Gives the user sudo and a directory in a temporary mount namespace, and changes to that user.
 const BECOME_USER: &str = r#"
 mount --bind "$1/sudoers" /etc/sudoers
 mount --bind "$1" /mnt
@@ -25,7 +24,7 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups -- env -i \
     DIB_PASSWORD=correct-horse disk-image-create "$@" <&-
 "#;
 
-/// Returns the call of `disk-image-create` with these words, as the user makes it.
+/// Returns the call of `disk-image-create` with these words by that user.
 fn call(work: &Work, words: &[&str]) -> Command {
     let place = work.path().parent().unwrap().to_owned();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
@@ -36,14 +35,13 @@ fn call(work: &Work, words: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-euc", BECOME_USER]);
     command.arg(env!("CARGO_BIN_EXE_plywood")).arg(&place).args(words);
-    // No terminal: a session of its own.
-    // SAFETY: one system call between fork and exec.
+    // A new session has no terminal. SAFETY: one system call between fork and exec.
     unsafe { command.pre_exec(|| rustix::process::setsid().map(|_| ()).map_err(Into::into)) };
     command
 }
 
 #[test]
-fn who_calls_through_sudo_owns_what_is_made() {
+fn outputs_belong_to_the_user_who_called_sudo() {
     let work = Work::new();
     work.hook("web", "install.d/50-web", "echo \"$DIB_PASSWORD\" >/dev/null; echo web >/etc/web");
     let companions = "mkdir -p x.d; echo made >x.d/manifest; echo kernel >x.vmlinuz; echo another >y";
@@ -64,7 +62,7 @@ fn who_calls_through_sudo_owns_what_is_made() {
 }
 
 #[test]
-fn what_ends_the_caller_ends_the_build_behind_sudo() {
+fn a_build_under_sudo_ends_with_its_caller() {
     let work = Work::new();
     work.hook("slow", "install.d/50-slow", "echo started; sleep 600");
     let mut child = call(&work, &["-n", "-o", "x", "tiny", "slow"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -72,12 +70,12 @@ fn what_ends_the_caller_ends_the_build_behind_sudo() {
     assert!(lines.by_ref().any(|line| line == "started"));
     child.kill().unwrap();
     child.wait().unwrap();
-    // Nobody holds standard output any more.
+    // The pipe ends, so no process of the build is left.
     assert_eq!(lines.find(|line| line.contains("completed")), None);
 }
 
 #[test]
-fn who_may_not_use_sudo_is_told_so() {
+fn the_error_says_that_the_user_may_not_use_sudo() {
     let work = Work::new();
     let mut command = call(&work, &["-n", "-o", "x", "tiny"]);
     work.write("../sudoers", "nobody ALL=(ALL) ALL\n");

@@ -1,5 +1,5 @@
-//! Registries that ask who comes, by certificates and accounts; and layers that are larger than the
-//! machine.
+//! Tests of registries with certificates and accounts, and of layers that are larger than memory or
+//! disk.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,19 +17,19 @@ use plywood::registry::{
     Access, Client, HostSettings, RegistryError, Remote, Settings, TlsTrouble, Transfers, Upload,
 };
 
-/// Returns settings that trust a guarded registry.
+/// Returns settings that trust the authority of a guarded registry.
 fn guarded(server: &Server) -> Settings {
     let host = HostSettings { ca: Some(server.path().join("ca.crt")), ..HostSettings::default() };
     Settings { hosts: [(server.host(), host)].into(), ..Settings::default() }
 }
 
-/// Returns a client that has an account of a guarded registry.
+/// Returns a client with an account of a guarded registry.
 fn known(server: &Server) -> Client {
     Client::new(guarded(server), account(&server.host(), server.path()), Arc::default())
 }
 
 #[test]
-fn a_registry_with_tls_and_accounts_wants_both() {
+fn a_registry_with_tls_and_accounts_requires_both() {
     let server = Server::start(Door::Guarded);
     let settings = guarded(&server);
     let repository = repository(&server, "a");
@@ -44,7 +44,7 @@ fn a_registry_with_tls_and_accounts_wants_both() {
 }
 
 #[test]
-fn a_registry_that_wants_to_see_a_certificate_is_shown_the_one_for_it() {
+fn a_registry_that_requests_a_client_certificate_gets_the_configured_one() {
     let server = Server::start(Door::Mutual);
     let (repository, at) = (repository(&server, "a"), |name: &str| server.path().join(name));
     let shown = HostSettings {
@@ -58,7 +58,7 @@ fn a_registry_that_wants_to_see_a_certificate_is_shown_the_one_for_it() {
     assert_eq!(error.tls_trouble(), Some(TlsTrouble::Client), "{error:?}");
     assert_eq!(push(&client(of_host(shown)).remote(&repository, Access::Push), b"x").unwrap(), How::Moved);
 
-    // As container engines keep them, under names of their own.
+    // In the directory of container engines, with their file names.
     let kept = at("certs.d").join(server.host());
     std::fs::create_dir_all(&kept).unwrap();
     for (file, name) in [("ca.crt", "lab.crt"), ("client.crt", "me.cert"), ("client.key", "me.key")] {
@@ -78,7 +78,7 @@ fn a_registry_that_wants_to_see_a_certificate_is_shown_the_one_for_it() {
 }
 
 #[test]
-fn a_certificate_that_vouches_for_itself_is_believed_where_it_is_set() {
+fn a_self_signed_certificate_is_trusted_if_it_is_configured() {
     let server = Server::start(Door::SelfSigned);
     let of_host = |ca| {
         let host = HostSettings { ca, ..HostSettings::default() };
@@ -92,7 +92,7 @@ fn a_certificate_that_vouches_for_itself_is_believed_where_it_is_set() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_leads_to_the_registry() {
+fn the_proxy_in_the_environment_is_used() {
     let server = Server::start(Door::Guarded);
     let tunnel = Tunnel::start();
     let proxy = format!("http://me:sesame@{}", tunnel.host());
@@ -117,15 +117,15 @@ fn a_proxy_of_the_environment_leads_to_the_registry() {
         assert_eq!(head[0], format!("CONNECT {host} HTTP/1.1"));
         let text = head.join("\n").to_ascii_lowercase();
         assert!(text.contains("proxy-authorization: basic bwu6c2vzyw1l"), "{text}");
-        assert!(!text.contains("\nauthorization:"), "the registry's account is none of its business: {text}");
+        assert!(!text.contains("\nauthorization:"), "the proxy gets the account of the registry: {text}");
     }
-    // This machine is reached without.
+    // Registries on this machine are reached without the proxy.
     assert_eq!(push(&through(&server.host()), &content).unwrap(), How::There);
     assert_eq!(tunnel.take(), Vec::<Vec<String>>::new());
 }
 
 #[test]
-fn a_helper_is_asked_for_the_account() {
+fn a_credential_helper_is_called_for_the_account() {
     let server = Server::start(Door::Guarded);
     let directory = server.path();
     let helper = directory.join("docker-credential-test");
@@ -149,16 +149,15 @@ fn a_helper_is_asked_for_the_account() {
     assert!(said.contains("has no image `1`"), "it was let in: {said}");
     let said = pull(&path);
     assert!(said.contains("docker-credential-test") && !said.contains(PASSWORD), "{said}");
-    // A program that takes no care: what it says may be a password.
+    // The output of a careless helper may contain a password.
     std::fs::write(&helper, format!("#!/bin/sh\necho '\"{PASSWORD}\"'\n")).unwrap();
     let said = pull(&format!("{}:{path}", directory.display()));
     assert!(said.contains("not the JSON of a credential helper") && !said.contains(PASSWORD), "{said}");
 }
 
-/// The reference registry serves a file that its disk has cut, and drops what is sent under the
-/// same digest.
+/// The reference registry serves a truncated file, and ignores uploads of the same digest.
 #[test]
-fn a_push_does_not_rely_on_a_copy_that_was_cut() {
+fn a_push_does_not_rely_on_a_truncated_copy() {
     let server = Server::start(Door::Open);
     let remote = client(Settings::default()).remote(&repository(&server, "a/b"), Access::Delete);
     let layer = noise(30_000);
@@ -177,7 +176,7 @@ fn a_push_does_not_rely_on_a_copy_that_was_cut() {
     assert!(pull(&remote, &digest, 30_000).unwrap() == layer);
 }
 
-/// Writes an archive of one file of zeros, which takes no room; returns its size.
+/// Writes an archive of one file of zeros, as a sparse file. Returns its size.
 fn write_zeros(path: &Path, content: u64) -> u64 {
     let mut header = tar::Header::new_ustar();
     header.set_path("zeros").unwrap();
@@ -193,7 +192,7 @@ fn write_zeros(path: &Path, content: u64) -> u64 {
     bytes
 }
 
-/// Gives the tag `1` to an image of one layer, whose blob is there.
+/// Gives the tag `1` to an image of one layer, whose blob is in the registry.
 fn tag_image(remote: &Remote, diff_id: &DiffId, media_type: &str, blob: &Digest, bytes: u64) {
     let mut config = ImageConfig::new(ARCHITECTURE, 0).unwrap();
     config.push_step("layer", &[*diff_id]);
@@ -204,7 +203,7 @@ fn tag_image(remote: &Remote, diff_id: &DiffId, media_type: &str, blob: &Digest,
 }
 
 #[test]
-fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
+fn a_small_blob_that_decodes_to_more_than_the_free_space_is_refused() {
     let server = Server::start(Door::Open);
     let archive = server.path().join("layer.tar");
     write_zeros(&archive, 512 << 20);
@@ -219,7 +218,7 @@ fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
     let project = Project::new("");
     std::fs::create_dir_all(project.store()).unwrap();
     let import = project.command(&["import", &format!("{}/bomb:1", server.host()), "bomb"]);
-    // A store with little room, which vanishes with the last process that sees it.
+    // A store with little space. The file system ends with the last process in the mount namespace.
     let script = "mount -t tmpfs -o size=64m tmpfs \"$1\"; store=$1; shift
         \"$@\" || echo \"status $?\"; find \"$store/blobs\" \"$store/layers\" \"$store/work\" -type f -size +1k";
     let mut small = std::process::Command::new("unshare");
@@ -230,11 +229,11 @@ fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
     assert!(said.contains("bytes of free space in") && said.contains("store gc"), "{said}");
 }
 
-/// The kernel refuses the process more memory than this, stacks of threads included.
+/// The memory limit of the process, with the stacks of threads.
 const MEMORY_BYTES: u64 = 64 << 20;
 
 #[test]
-fn a_layer_that_is_larger_than_memory_goes_both_ways() {
+fn a_layer_that_is_larger_than_memory_can_be_pushed_and_pulled() {
     struct OnDisk(PathBuf);
 
     impl BlobSource for OnDisk {
@@ -268,7 +267,7 @@ fn a_layer_that_is_larger_than_memory_goes_both_ways() {
     };
     let source = format!("{}/large:1", server.host());
     limited(&["pull", &source]);
-    // Another registry, which has nothing yet.
+    // Another, empty registry.
     let other = Server::start(Door::Open);
     limited(&["push", &source, &format!("{}/large:1", other.host())]);
     let copy = client(Settings::default()).remote(&repository(&other, "large"), Access::Pull);

@@ -1,5 +1,5 @@
-//! The same inputs give the same layers: the whole example, twice from nothing, under conditions
-//! that differ in all that must not matter. Needs root and a package mirror, and some minutes.
+//! Tests that equal inputs give equal layers: builds the whole example twice from nothing, under
+//! different conditions that must not matter. Needs root, a package mirror and some minutes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,17 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What one of the two builds is like.
+/// The conditions of a build.
 struct Conditions {
-    /// Where the project, the store and the outputs are, below the test's directory.
+    /// The directory of project, store and outputs, below the directory of the test.
     place: &'static str,
-    /// The order in which files of the project are made, and so mostly the one in which they are
-    /// read.
+    /// The order in which files of the project are created, in which file systems mostly list them.
     order: &'static [&'static str],
     umask: &'static str,
-    /// The processors it may use.
+    /// The processors that the build may use.
     processors: &'static str,
     env: &'static [(&'static str, &'static str)],
-    /// How much later it starts.
+    /// The delay before the build.
     delay: Duration,
 }
 
@@ -44,14 +43,14 @@ const BUILDS: [Conditions; 2] = [
     },
 ];
 
-/// Copies the project, in an order of its own.
+/// Copies the project in the order of the conditions.
 const COPY: &str = r#"
     cd "$1"; mkdir -p "$2"
     find . -mindepth 1 -type d | LC_ALL=C sort ${3:-} | while read -r dir; do mkdir -p "$2/$dir"; done
     find . -type f | LC_ALL=C sort ${3:-} | while read -r file; do cp --preserve=mode "$file" "$2/$file"; done
 "#;
 
-/// Builds as the conditions say.
+/// Builds under the conditions.
 const BUILD: &str = r#"
     umask "$1"; shift
     exec taskset --cpu-list "$@"
@@ -68,7 +67,7 @@ impl Conditions {
         directory.join(self.place)
     }
 
-    /// Builds the example into `out` of its place and returns the manifest.
+    /// Builds the example into `out` in its directory. Returns the manifest.
     fn build(&self, directory: &Path) -> Value {
         let place = self.place(directory);
         let [project, store, out] =
@@ -88,7 +87,7 @@ impl Conditions {
     }
 }
 
-/// Says in which files the layers of a step differ.
+/// Returns the files in which the layers of a step differ.
 fn differences(directory: &Path, layers: [&Value; 2]) -> String {
     let snapshot = |build: &Conditions, layer: &Value| {
         let hex = layer["diff-id"].as_str().unwrap().trim_start_matches("sha256:");

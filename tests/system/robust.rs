@@ -1,5 +1,5 @@
-//! Builds that are stopped, and machines that do not give what is needed. Needs root, loop devices
-//! and a package mirror.
+//! Tests of builds that are stopped, and of machines with missing resources. They need root, loop
+//! devices and a package mirror.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,8 +13,8 @@ use crate::common::registry::{Door, Server};
 use plywood::sandbox::enter_private_mounts;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Returns an image whose build does everything that takes hold of something: hooks on the host and
-/// in the target, a package, a disk on a loop device.
+/// Returns an image whose build uses all kinds of resources: hooks of host and target phases, a
+/// package, a disk on a loop device.
 fn eventful() -> Project {
     let project =
         Project::new("elements = [\"slow\"]\npackages = [\"hello\"]\noutputs = [\"qcow2\", \"oci\"]")
@@ -28,8 +28,7 @@ fn eventful() -> Project {
     project
 }
 
-/// Returns everything on the machine that holds something below `path`: mounts, loop devices,
-/// processes.
+/// Returns all mounts, loop devices and processes on the machine that use files below `path`.
 fn holders(path: &Path) -> Vec<String> {
     let path = path.to_str().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -43,7 +42,7 @@ fn holders(path: &Path) -> Vec<String> {
     mounts.chain(loops).map(str::to_owned).chain(processes(path)).collect()
 }
 
-/// Returns the processes that name `path` in their arguments, stand in it, or see mounts of it.
+/// Returns the processes with `path` in their arguments, as working directory, or in their mounts.
 fn processes(path: &str) -> Vec<String> {
     let numbers = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     let numbers = numbers.filter(|entry| entry.file_name().unwrap().to_str().unwrap().parse::<u32>().is_ok());
@@ -58,8 +57,8 @@ fn processes(path: &str) -> Vec<String> {
     numbers.filter(holds).map(|process| process.display().to_string()).collect()
 }
 
-/// Waits until nothing holds anything below `path` any more: the kernel ends namespaces a moment
-/// after their processes.
+/// Waits until nothing uses files below `path`: the kernel ends namespaces a moment after their
+/// processes.
 #[track_caller]
 fn assert_nothing_left(path: &Path, when: &str) {
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -103,7 +102,7 @@ fn assert_sound(project: &Project) {
     assert!(check.stdout.ends_with("sound\n"), "{} {}", check.stdout, check.stderr);
 }
 
-/// Removes the records of all steps above the base, so that they are made again.
+/// Removes the records of all steps above the base, so that they are built again.
 fn forget_all_but_the_base(project: &Project) {
     for kind in ["input", "content"] {
         for record in fs::read_dir(project.store().join("records").join(kind)).unwrap() {
@@ -115,7 +114,7 @@ fn forget_all_but_the_base(project: &Project) {
     }
 }
 
-/// Starts a build and stops it at this moment.
+/// Starts a build and stops it after this time.
 fn stop_after(project: &Project, signal: Signal, moment: Duration, when: &str) {
     let out = project.out();
     let mut command = project.command(&["build", "-o", out.to_str().unwrap()]);
@@ -148,7 +147,7 @@ fn an_interrupted_build_says_so() {
     let out = project.out();
     let mut command = project.command(&["build", "-v", "-o", out.to_str().unwrap()]);
     let build = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // What the tests above look for is there while a build runs.
+    // Proves that the tests above would find the resources of a running build.
     let deadline = Instant::now() + Duration::from_secs(30);
     while holders(project.store().parent().unwrap()).len() < 2 {
         assert!(Instant::now() < deadline, "nothing shows that a build runs");
@@ -178,7 +177,7 @@ fn two_builds_at_once_share_a_store() {
     assert_sound(&project);
 }
 
-/// Mounts an empty file system of this size, seen by this thread and its children alone.
+/// Mounts an empty file system of this size. Only this thread and its children see it.
 fn mount_tmpfs(path: &Path, options: &str) {
     fs::create_dir_all(path).unwrap();
     let status =
@@ -203,7 +202,7 @@ fn a_store_on_a_full_disk_says_so_and_stays_sound() {
     let used = String::from_utf8(Command::new("du").arg("-sm").arg(project.store()).output().unwrap().stdout)
         .unwrap();
     let used: u64 = used.split_whitespace().next().unwrap().parse().unwrap();
-    // Enough for a build to begin, and for the file, but not for the file and its layer.
+    // Enough for a build to start, and for the file, but not for the file and its layer.
     remount(&project.store(), &format!("size={}M", used + 520));
     project.hook("elements/a/install.d/50-a", "head -c 300M /dev/urandom >/etc/a");
     let full = project.refused(&[]);
@@ -226,15 +225,14 @@ fn a_store_on_a_read_only_disk_says_so() {
     assert!(run.stderr.contains("hint: choose a writable store with `--store DIR`"), "{}", run.stderr);
 }
 
-/// An ordinary user with a copy of a project, plywood and its bases, and the store of somebody
-/// else.
+/// An ordinary user with a copy of a project, plywood and its bases, and the store of another user.
 struct Nobody {
     place: tempfile::TempDir,
 }
 
 impl Nobody {
     fn with(project: &Project) -> Self {
-        // Where anybody may look.
+        // In a directory that all users can read.
         let place = tempfile::tempdir().unwrap();
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_plywood"), place.path().join("plywood")).unwrap();
@@ -273,7 +271,7 @@ fn building_without_root_says_so() {
     fs::remove_dir_all(store).unwrap();
 }
 
-/// Only unpacking gives files to other users, and an import unpacks nothing.
+/// Unpacking sets owners, which needs root, but an import does not unpack.
 #[test]
 fn an_ordinary_user_imports_from_every_kind_of_source() {
     const OUTPUTS: &str = "[\"oci\", \"docker-archive\", \"tar\"]";
@@ -316,7 +314,7 @@ fn an_ordinary_user_imports_from_every_kind_of_source() {
 }
 
 #[test]
-fn whoever_may_read_a_store_can_look_into_it() {
+fn a_user_who_may_read_a_store_can_inspect_it() {
     let project = Project::of_elements(&["a", "b"]).with_small_base();
     project.hook("elements/b/install.d/50-b", "echo \"$B_PASSWORD\" >/dev/null; echo b >/etc/b");
     project.define("elements = [\"a\", \"b\"]\noutputs = []\nenv = { B_PASSWORD = \"sesame\" }");
@@ -346,7 +344,7 @@ fn whoever_may_read_a_store_can_look_into_it() {
     let (status, list) = look(&["store", "list"]);
     assert!(status == Some(0) && list.contains("base:debian-bookworm"), "{list}");
     let (status, _) = look(&["layers", "tiny"]);
-    assert_eq!(status, Some(1), "a layer is not found");
+    assert_eq!(status, Some(1), "the step that saw a secret is a miss");
     assert!(before == state(), "nothing has changed");
     for words in [["store", "gc"], ["store", "check"]] {
         let run = nobody.run(&store, &words);
@@ -355,7 +353,7 @@ fn whoever_may_read_a_store_can_look_into_it() {
 }
 
 #[test]
-fn a_mirror_that_is_unknown_or_does_not_answer_is_named() {
+fn an_unknown_or_unreachable_mirror_is_named() {
     let project = Project::new("outputs = []");
     let output = project
         .command(&["build", "--progress", "plain"])

@@ -1,5 +1,5 @@
-//! Jobs in real namespaces on a real root. Needs root, overlayfs, and a package mirror for the
-//! first run.
+//! Tests of jobs in real namespaces on a real root. They need root, overlayfs, and a package mirror
+//! for the first run.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,8 +18,8 @@ fn scratch() -> Scratch {
     Scratch::on(&sandbox(&Arc::default()), &[bookworm()])
 }
 
-/// Lists everything in an upper directory that differs from the layer below: names, times of
-/// directories, and of files those that a layer would have.
+/// Lists the differences between an upper directory and the layer below: names, times of
+/// directories, and files that a layer would have.
 fn changes(upper: &Path, lower: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(upper).unwrap().map(Result::unwrap) {
@@ -65,7 +65,7 @@ fn processes_with(mark: &str) -> usize {
 }
 
 #[test]
-fn a_job_sees_nothing_of_the_machine() {
+fn a_job_sees_no_files_of_the_build_host() {
     let scratch = scratch();
     let (exit, output) = scratch.shell(
         "hostname; id -u; umask; pwd; ls /dev; ls -A /run; ls -l /proc/self/fd/0 | sed 's/.* //'
@@ -80,7 +80,7 @@ fn a_job_sees_nothing_of_the_machine() {
 }
 
 #[test]
-fn device_nodes_that_every_system_has_work_and_no_others_can_be_made() {
+fn only_device_nodes_that_every_system_has_can_be_made() {
     let scratch = scratch();
     let (exit, output) = scratch.shell(
         "set -e; echo x >/dev/null; test $(head -c 4 /dev/zero | wc -c) = 4; echo text >/dev/shm/x
@@ -100,7 +100,7 @@ fn device_nodes_that_every_system_has_work_and_no_others_can_be_made() {
 }
 
 #[test]
-fn exits_and_signals_are_passed_on_exactly() {
+fn exit_statuses_and_signals_are_passed_on() {
     let scratch = scratch();
     let cases = [
         ("exit 0", Exit::Status(0)),
@@ -118,7 +118,7 @@ fn exits_and_signals_are_passed_on_exactly() {
 }
 
 #[test]
-fn output_comes_in_order_and_while_the_job_runs() {
+fn output_arrives_in_order_and_while_the_job_runs() {
     let scratch = scratch();
     let start = Instant::now();
     let mut first = None;
@@ -155,7 +155,7 @@ fn missing_programs_are_named() {
 }
 
 #[test]
-fn a_program_without_its_interpreter_ends_as_in_a_shell() {
+fn a_program_with_a_missing_interpreter_ends_as_in_a_shell() {
     let scratch = scratch();
     for (line, missing) in [
         ("#!/usr/bin/pythonx -u", "its interpreter `/usr/bin/pythonx` does not exist"),
@@ -170,7 +170,7 @@ fn a_program_without_its_interpreter_ends_as_in_a_shell() {
 }
 
 #[test]
-fn scripts_without_interpreter_line_are_given_to_the_shell() {
+fn the_shell_runs_scripts_without_interpreter_line() {
     let scratch = scratch();
     let (exit, output) = scratch.shell("echo 'echo \"$1\"' >/script; chmod +x /script");
     assert_eq!((exit, output.as_str()), (Exit::Status(0), ""));
@@ -180,7 +180,7 @@ fn scripts_without_interpreter_line_are_given_to_the_shell() {
 }
 
 #[test]
-fn binds_and_files_are_seen_and_leave_no_trace() {
+fn binds_and_files_are_visible_and_leave_no_trace() {
     let scratch = scratch();
     let machine = tempfile::tempdir().unwrap();
     fs::write(machine.path().join("file"), "of the machine").unwrap();
@@ -208,7 +208,7 @@ fn binds_and_files_are_seen_and_leave_no_trace() {
 }
 
 #[test]
-fn the_machines_resolver_is_seen_whatever_the_root_has() {
+fn the_resolver_of_the_build_host_is_visible_in_every_root() {
     let machines = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let links = [None, Some("../run/systemd/resolve/stub-resolv.conf"), Some("/nowhere/deep/resolv.conf")];
     for link in links {
@@ -240,7 +240,7 @@ fn services_cannot_be_started() {
 }
 
 #[test]
-fn a_job_ends_with_its_first_process_whatever_daemons_it_left() {
+fn a_job_ends_with_its_first_process_although_daemons_run() {
     let scratch = scratch();
     let start = Instant::now();
     let (exit, output) =
@@ -251,7 +251,7 @@ fn a_job_ends_with_its_first_process_whatever_daemons_it_left() {
 }
 
 #[test]
-fn without_network_there_is_a_loopback_alone() {
+fn without_network_there_is_only_a_loopback_interface() {
     let scratch = scratch();
     let mut job = shell(
         "ls /sys/class/net; cat /sys/class/net/lo/flags; cat /proc/net/route | wc -l; cat /etc/resolv.conf",
@@ -261,7 +261,7 @@ fn without_network_there_is_a_loopback_alone() {
 }
 
 #[test]
-fn a_wish_to_stop_kills_the_job() {
+fn an_interrupt_kills_the_job() {
     let interrupt = Arc::new(AtomicBool::new(false));
     let scratch = Scratch::on(&sandbox(&interrupt), &[bookworm()]);
     let raiser = Arc::clone(&interrupt);
@@ -279,7 +279,7 @@ fn a_wish_to_stop_kills_the_job() {
 }
 
 #[test]
-fn host_jobs_see_the_machine_read_only_and_the_target_writable() {
+fn host_jobs_see_the_build_host_read_only_and_the_target_writable() {
     let scratch = scratch();
     let mut job = shell(&format!(
         "test -d {mnt}/var/lib/dpkg; echo text >{mnt}/etc/new; ls -A /tmp /tmp/plywood; ! touch /etc/x-plywood; \
@@ -298,7 +298,7 @@ fn host_jobs_see_the_machine_read_only_and_the_target_writable() {
 }
 
 #[test]
-fn a_root_opens_again_and_shows_what_was_written() {
+fn a_root_that_is_opened_again_has_the_written_files() {
     let sandbox = sandbox(&Arc::default());
     let scratch = Scratch::on(&sandbox, &[bookworm()]);
     assert_eq!(scratch.shell("echo one >/one; rm /etc/hostname").0, Exit::Status(0));
@@ -318,7 +318,7 @@ fn a_root_opens_again_and_shows_what_was_written() {
 }
 
 #[test]
-fn a_first_layer_needs_nothing_below() {
+fn a_first_layer_needs_no_layer_below() {
     let scratch = Scratch::on(&sandbox(&Arc::default()), &[]);
     let mut job = shell(&format!("echo x >{}/x", View::HOST_MOUNT));
     job.view = View::Host;
@@ -327,7 +327,7 @@ fn a_first_layer_needs_nothing_below() {
 }
 
 #[test]
-fn links_in_a_hostile_root_lead_nowhere_else() {
+fn links_in_a_hostile_root_do_not_lead_out_of_it() {
     let layer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let outside = tempfile::tempdir().unwrap();
     symlink(outside.path(), layer.path().join("cache")).unwrap();
@@ -344,7 +344,8 @@ fn links_in_a_hostile_root_lead_nowhere_else() {
     fs::remove_dir_all(&job.binds[0].source).unwrap();
 }
 
-/// What the tests below run in a process of its own: this test binary, told by a variable.
+/// The tests below start this test binary again. This variable chooses the part that the child
+/// plays.
 const ROLE: &str = "PLYWOOD_TEST_ROLE";
 
 #[test]
@@ -383,14 +384,14 @@ fn killing_plywood_leaves_nothing() {
     assert!(!mounts.contains("/run/plywood"), "{mounts}");
 }
 
-/// What a program wrote on its terminal.
+/// The output of a program on its terminal.
 struct Screen {
     output: ChildStdout,
     text: String,
 }
 
 impl Screen {
-    /// Reads until `expected` is there.
+    /// Reads until the output has `expected`.
     fn wait_for(&mut self, expected: &str) {
         let mut piece = [0; 4096];
         while !self.text.contains(expected) {
@@ -416,7 +417,7 @@ fn a_shell_on_a_terminal_has_job_control() {
         command.spawn().expect("this test needs the program `script` (Debian package bsdutils)");
     let mut keys = terminal.stdin.take().unwrap();
     let mut screen = Screen { output: terminal.stdout.take().unwrap(), text: String::new() };
-    // What is typed is shown, too: each text to wait for differs from what was typed for it.
+    // The terminal also echoes the typed text, so each expected text differs from it.
     for (typed, expected) in [
         ("", "# "),
         ("echo $((7000 + 334)); tty\n", "7334"),
@@ -435,7 +436,7 @@ fn a_shell_on_a_terminal_has_job_control() {
 }
 
 #[test]
-fn hooks_find_diskimage_builders_commands() {
+fn hooks_find_the_commands_of_diskimage_builder() {
     let scratch = scratch();
     let maps = tempfile::tempdir().unwrap();
     let packages = r#"{ "family": { "debian": { "httpd": "apache2 libapache2-mod-wsgi", "nothing": "" } } }"#;

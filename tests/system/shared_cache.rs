@@ -1,5 +1,5 @@
-//! Layers shared through a registry: what one machine has built, another does not build; and what
-//! is not believed. Needs root, a package mirror, docker-registry, QEMU.
+//! Tests of layers that are shared through a registry: a machine does not build steps that another
+//! has built, and refuses untrusted steps. They need root, a package mirror, docker-registry, QEMU.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,12 +26,12 @@ fn project() -> Project {
     project
 }
 
-/// Returns an image of two elements, whose base is in the store, and which is quickly built.
+/// Returns an image of two elements that builds quickly. The store has its base.
 fn small() -> Project {
     Project::of_elements(&["a", "b"]).with_small_base()
 }
 
-/// Builds where no package mirror can be reached.
+/// Builds without access to a package mirror.
 fn build_cut_off(project: &Project, args: &[&str]) -> Build {
     let out = project.out();
     let common = ["build", "--progress", "json", "-o", out.to_str().unwrap()];
@@ -44,7 +44,7 @@ fn build_cut_off(project: &Project, args: &[&str]) -> Build {
     Build { events: run.json_lines() }
 }
 
-/// Makes a key in a file; returns the file and its public key.
+/// Makes a key in a file. Returns the file and the public key.
 fn key(project: &Project, name: &str) -> (PathBuf, String) {
     let path = project.out().with_file_name(name);
     let made = project.run(&["key", "generate", "--out", path.to_str().unwrap()]);
@@ -52,7 +52,7 @@ fn key(project: &Project, name: &str) -> (PathBuf, String) {
     (path, made.stdout.trim().to_owned())
 }
 
-/// Adds `[trust]` with one key to a project's definition.
+/// Adds `[trust]` with one key to the definition of a project.
 fn trust(project: &Project, public: &str) {
     let definition = fs::read_to_string(project.path().join("plywood.toml")).unwrap();
     project.write("plywood.toml", &format!("{definition}\n[trust]\nkeys = [\"{public}\"]\n"));
@@ -77,7 +77,7 @@ fn digests(project: &Project) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_one_machine_has_built_another_only_fetches() {
+fn steps_that_one_machine_has_built_are_only_downloaded_by_another() {
     let server = Server::start(Door::Open);
     let repository = format!("{}/team/cache", server.host());
     let a = project().with_base();
@@ -99,7 +99,7 @@ fn what_one_machine_has_built_another_only_fetches() {
     assert!(!downloads.exists() || fs::read_dir(downloads).unwrap().count() == 0);
     assert_eq!((a.layers(), digests(&a)), (b.layers(), digests(&b)));
 
-    // Now all of it is there, and nobody is asked.
+    // The store has all steps now, so no registry is asked.
     drop(server);
     let again = b.build(&from);
     assert!(again.of("step-hit").all(|hit| hit["from"] == "store"));
@@ -117,7 +117,7 @@ fn the_whole_plan_is_looked_up_at_once() {
     let started = Instant::now();
     let plan = project.run(&["plan", "--cache-from", &format!("{}/cache", far.host())]);
     assert_eq!((plan.status, plan.stdout.matches("miss").count()), (Some(0), names.len() + 1));
-    // One after the other they would take more than four seconds.
+    // Look-ups in sequence would take more than four seconds.
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     let asked: Vec<_> = far.lines().into_iter().filter(|line| line.contains("/manifests/k-")).collect();
     assert_eq!(asked.iter().collect::<BTreeSet<_>>().len(), names.len() + 2, "the base, the final stage");
@@ -125,7 +125,7 @@ fn the_whole_plan_is_looked_up_at_once() {
 }
 
 #[test]
-fn a_base_that_only_one_machine_has_is_shared_like_any_layer() {
+fn a_base_that_only_one_machine_has_is_shared_like_other_layers() {
     const OUTPUTS: &str = "elements = [\"a\", \"b\"]\noutputs = [\"oci\"]";
     let server = Server::start(Door::Open);
     let repository = format!("{}/cache", server.host());
@@ -137,7 +137,7 @@ fn a_base_that_only_one_machine_has_is_shared_like_any_layer() {
     b.define(OUTPUTS);
     let alone = b.refused(&[]);
     assert!(alone.stderr.contains("is not in the store"), "{}", alone.stderr);
-    // A shell finds it, too.
+    // `plywood shell` finds it too.
     let from = format!("[cache]\nfrom = [\"{repository}\"]\n");
     b.define(&format!("{OUTPUTS}\n{from}"));
     let shell = b.run(&["shell", "tiny", "--", "cat", "/etc/a", "/etc/tiny"]);
@@ -150,11 +150,11 @@ fn a_base_that_only_one_machine_has_is_shared_like_any_layer() {
     elsewhere.define(OUTPUTS);
     let build = elsewhere.build(&["--cache-from", &repository]);
     assert!(build.of("step-hit").all(|hit| hit["from"] == repository.as_str()));
-    assert_eq!(digests(&elsewhere), digests(&a), "the config of the base has come along");
+    assert_eq!(digests(&elsewhere), digests(&a), "the config of the base was downloaded too");
 }
 
 #[test]
-fn a_change_fetches_what_is_below_and_is_explained_by_what_was_published() {
+fn a_change_downloads_the_layers_below_and_is_explained_by_the_published_build() {
     let server = Server::start(Door::Open);
     let repository = format!("{}/cache", server.host());
     small().build(&["--cache-to", &repository]);
@@ -165,7 +165,7 @@ fn a_change_fetches_what_is_below_and_is_explained_by_what_was_published() {
     let build = b.build(&["--cache-from", &repository, "--cache-to", &repository]);
     assert_eq!((build.hits("input"), build.made()), (ALL[..2].to_vec(), ALL[2..].to_vec()));
     assert_eq!(build.of("steps-published").next().unwrap()["new"], 2);
-    // By content, as the comment changes the key and not the layer.
+    // A hit by content: the comment changes the key, but not the layer.
     let c = small();
     c.hook("elements/a/install.d/50-a", "# why\necho a >/etc/a");
     let build = c.build(&["--cache-from", &repository]);
@@ -173,7 +173,7 @@ fn a_change_fetches_what_is_below_and_is_explained_by_what_was_published() {
 }
 
 #[test]
-fn what_nobody_vouches_for_is_built_with_the_reason() {
+fn untrusted_steps_are_built_and_the_reason_is_explained() {
     let server = Server::start(Door::Open);
     let a = small();
     let (signing, public) = key(&a, "ours");
@@ -208,7 +208,7 @@ fn what_nobody_vouches_for_is_built_with_the_reason() {
     assert_eq!(b.layers(), a.layers());
 }
 
-/// Lets every key of a repository lead to the layer of another step, as a hostile registry might.
+/// Gives every key of a repository the layer of another step, as a hostile registry might.
 fn tamper(repository: &str) {
     let remote = remote(repository);
     let read = |tag: &String| -> Value {
@@ -232,7 +232,7 @@ fn tamper(repository: &str) {
     }
 }
 
-/// Returns the file of the layer above the base in a registry that `project` has published to.
+/// Returns the file of the layer above the base in a registry to which `project` has published.
 fn blob_of_a(server: &Server, project: &Project) -> PathBuf {
     let layers = project.run(&["layers", "tiny", "--json"]).json();
     let digest = layers["layers"][1]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
@@ -247,8 +247,8 @@ fn damage(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
-/// A registry does not replace a blob of a digest that it has, so the layer is published in a blob
-/// of another digest.
+/// A registry does not replace an existing blob, so the layer is published in a blob with another
+/// digest.
 #[test]
 fn a_damaged_layer_is_published_again_by_the_next_build() {
     let cut = |file: &Path| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(20).unwrap();
@@ -269,7 +269,7 @@ fn a_damaged_layer_is_published_again_by_the_next_build() {
 }
 
 #[test]
-fn a_changed_blob_is_built_and_everything_else_is_found() {
+fn the_step_of_a_changed_blob_is_built_and_the_others_are_hits() {
     let server = Server::start(Door::Open);
     let repository = format!("{}/cache", server.host());
     let a = small();
@@ -289,7 +289,7 @@ fn a_changed_blob_is_built_and_everything_else_is_found() {
 }
 
 #[test]
-fn a_secret_is_in_nothing_that_is_published() {
+fn a_secret_is_in_no_published_blob_or_manifest() {
     const SECRET: &str = "correct-horse-battery-staple";
     let server = Server::start(Door::Open);
     let repository = format!("{}/cache", server.host());
@@ -301,19 +301,19 @@ fn a_secret_is_in_nothing_that_is_published() {
     let build = project.build(&["--cache-to", &repository]);
     let published = build.of("steps-published").next().unwrap();
     assert_eq!((&published["steps"], &published["withheld"]), (&2.into(), &"b".into()));
-    // Every blob and manifest, decompressed where it is compressed.
+    // Searches every blob and manifest, decompressed if it is compressed.
     let script = "find \"$1\" -type f -exec zstd -dcfq {} + | grep -c \"$2\"";
     let data = server.path().join("data");
     let count = |text: &str| {
         let found = Command::new("sh").args(["-c", script, "sh"]).arg(&data).arg(text).output().unwrap();
         String::from_utf8(found.stdout).unwrap().trim().to_owned()
     };
-    assert_ne!(count("plywood.input-key"), "0", "the search finds what is there");
+    assert_ne!(count("plywood.input-key"), "0", "the search works");
     assert_eq!(count(SECRET), "0");
 }
 
 #[test]
-fn a_registry_that_is_down_costs_a_warning_and_publishing_there_the_status() {
+fn an_unreachable_registry_causes_a_warning_and_publishing_there_fails_the_command() {
     let project = small();
     let nowhere = format!("localhost:{}/cache", free_port());
     let started = Instant::now();
@@ -351,7 +351,7 @@ fn old_steps_are_pruned_and_the_last_build_stays() {
     project.hook("elements/b/install.d/50-b", "echo other >/etc/b");
     project.build(&["--cache-to", &repository]);
     assert_eq!(tags(&repository, "k-").len(), 6);
-    // What is published in this very second is not older than now.
+    // Steps that were published in the current second are not older than now.
     std::thread::sleep(Duration::from_secs(1));
     let prune = ["cache", "prune", repository.as_str(), "--older-than", "0"];
     let told = project.run(&[prune.as_slice(), &["--dry-run"]].concat());
@@ -395,7 +395,7 @@ fn the_disk_that_another_machine_writes_boots() {
         assert_eq!(run.status, Some(0), "{}", run.stderr);
         Build { events: run.json_lines() }
     };
-    // With layers that test runs share.
+    // Uses the store that test runs share.
     run(plywood(&tests.join("store")).args(["--format", "oci", "--cache-to", &repository]));
     let store = directory.path().join("store");
     let mut cut_off = plywood(&store);

@@ -1,4 +1,4 @@
-//! Commands that are asked to stop: each ends within a moment, wherever it is, says so, and leaves
+//! Tests of signals: each command ends within a moment in every state, reports it, and leaves
 //! nothing.
 
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::project::Project;
 
-/// How long a command may go on. On an idle machine it is less than two seconds.
+/// The time limit for a command after a signal. On an idle machine it needs less than two seconds.
 const LIMIT: Duration = Duration::from_secs(3);
 
 const GIB: u64 = 1 << 30;
@@ -20,7 +20,7 @@ fn start(mut command: Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Reads the child's standard error up to a line that contains `text`.
+/// Reads standard error of the child up to a line that contains `text`.
 fn wait_for(child: &mut Child, text: &str) -> BufReader<std::process::ChildStderr> {
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -31,7 +31,7 @@ fn wait_for(child: &mut Child, text: &str) -> BufReader<std::process::ChildStder
     lines
 }
 
-/// Sends a signal; returns the status and how long the command went on.
+/// Sends a signal. Returns the exit status and the time until the end.
 fn stop(child: &mut Child, signal: Signal) -> (Option<i32>, Duration) {
     kill_process(Pid::from_child(child), signal).unwrap();
     let sent = Instant::now();
@@ -65,10 +65,10 @@ fn a_check_of_a_large_store_ends_within_two_seconds_and_drops_nothing() {
     let (status, took) = stop(&mut check, Signal::TERM);
     assert_eq!(status, Some(143));
     assert!(took < LIMIT, "{took:?}");
-    assert!(blob.exists(), "what was not read to its end is not judged");
+    assert!(blob.exists(), "a blob that was not read completely stays");
 }
 
-/// Nothing there can look whether anybody wants to stop: a lock is waited for in the kernel.
+/// The command waits for the lock in the kernel, where it cannot check for an interrupt.
 #[test]
 fn a_command_that_waits_for_a_lock_ends_within_two_seconds() {
     let project = Project::of_elements(&["a"]).with_small_base();
@@ -83,9 +83,9 @@ fn a_command_that_waits_for_a_lock_ends_within_two_seconds() {
     }
 }
 
-/// As nohup(1) starts it, for a terminal that goes away.
+/// As nohup(1) starts a command, for a terminal that is closed.
 #[test]
-fn a_command_that_ignores_hangups_goes_on_after_one() {
+fn a_command_that_ignores_hangups_continues_after_one() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let lock = File::open(project.store().join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -102,7 +102,7 @@ fn a_command_that_ignores_hangups_goes_on_after_one() {
 }
 
 #[test]
-fn a_hook_that_hangs_is_named_with_how_long_it_ran() {
+fn a_hook_that_hangs_is_named_with_its_running_time() {
     let project = Project::new("elements = [\"slow\"]\noutputs = []").with_small_base();
     project.hook("elements/slow/install.d/50-slow", "while :; do read -t 1 </dev/zero || true; done");
     let mut build = start(project.command(&["build", "--progress", "plain"]));
@@ -118,7 +118,7 @@ fn a_hook_that_hangs_is_named_with_how_long_it_ran() {
 }
 
 #[test]
-fn hooks_end_at_their_limits_and_the_error_says_which_and_how_to_raise_it() {
+fn hooks_end_at_their_limits_and_the_error_names_the_limit_and_how_to_raise_it() {
     let project = Project::new("elements = [\"greedy\"]\noutputs = []").with_small_base();
     const FORKS: &str =
         "perl -e 'for (1..12) { defined(my $child = fork) or exit 1; $child or (sleep(3), exit 0) }'";
@@ -149,7 +149,7 @@ fn hooks_end_at_their_limits_and_the_error_says_which_and_how_to_raise_it() {
         assert!(build.stderr.contains(&format!("raise the limit with `{name}`")), "{}", build.stderr);
     }
     assert!(groups().is_empty(), "control groups are left: {:?}", groups());
-    // A limit that is not reached changes nothing, and no key.
+    // A limit that is not reached changes neither layers nor keys.
     project.hook("elements/greedy/install.d/50-greedy", "echo modest >/etc/modest");
     project.write(
         "plywood.toml",
@@ -164,7 +164,7 @@ fn hooks_end_at_their_limits_and_the_error_says_which_and_how_to_raise_it() {
     assert_eq!(project.build(&[]).hits("input").len(), 2);
 }
 
-/// Returns the control groups that this test's processes have left.
+/// Returns the control groups that processes of this test have left.
 fn groups() -> Vec<std::path::PathBuf> {
     let found =
         Command::new("find").args(["/sys/fs/cgroup", "-name", "plywood-*", "-type", "d"]).output().unwrap();
@@ -176,9 +176,9 @@ fn groups() -> Vec<std::path::PathBuf> {
     found.lines().map(std::path::PathBuf::from).filter(|path| !alive(path)).collect()
 }
 
-/// As in `plywood build 2>&1 >/dev/null | head -1`.
+/// For example in `plywood build 2>&1 >/dev/null | head -1`.
 #[test]
-fn a_build_goes_on_when_nobody_reads_what_it_says() {
+fn a_build_continues_if_nobody_reads_its_output() {
     let project = Project::of_elements(&["a"]).with_small_base();
     project.hook(
         "elements/a/install.d/50-a",
@@ -194,6 +194,6 @@ fn a_build_goes_on_when_nobody_reads_what_it_says() {
     let tar = Command::new("tar").arg("-xOf").arg(out.join("tiny.tar")).arg("ignored").output().unwrap();
     let ignored = String::from_utf8(tar.stdout).unwrap();
     let ignored = u64::from_str_radix(ignored.trim_start_matches("SigIgn:").trim(), 16).unwrap();
-    // The C library ignores signals of its own in programs that it starts.
+    // The C library keeps its own signals ignored in programs that it starts.
     assert_eq!(ignored & ((1 << 31) - 1), 0, "as a shell starts it: {ignored:x}");
 }

@@ -1,5 +1,5 @@
-//! The store with what needs root: owners, devices, extended attributes of the system, overlayfs'
-//! own forms.
+//! Tests of the store that need root: owners, devices, extended attributes of the system, marks of
+//! overlayfs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ impl Bench {
         Self { _directory: directory, path, store }
     }
 
-    /// Makes a layer above `stack` by what `make` does in the upper directory.
+    /// Makes a layer above `stack`. `make` changes the upper directory.
     fn layer(&self, stack: &[DiffId], make: impl FnOnce(&Path)) -> Option<Layer> {
         let workspace = self.store.workspace(stack).unwrap();
         make(workspace.upper());
@@ -59,7 +59,8 @@ impl Bench {
         entries
     }
 
-    /// The paths of a layer in order; directories end in `/`, removals start with `-`.
+    /// Returns the paths of a layer in order. Directories end with `/`, and removals start with
+    /// `-`.
     fn show(&self, layer: &Layer) -> String {
         let words = self.entries(layer).into_iter().map(|(entry, _)| {
             let path = String::from_utf8(entry.path).unwrap();
@@ -72,7 +73,7 @@ impl Bench {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns where the highest layer of a stack is unpacked; unpacks it if it is not.
+    /// Returns the snapshot of the highest layer of a stack. Unpacks the layer if necessary.
     fn snapshot(&self, stack: &[DiffId]) -> PathBuf {
         self.store.snapshots().unpack(stack).unwrap().pop().unwrap()
     }
@@ -96,7 +97,7 @@ fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::lsetxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
 }
 
-/// Everything that a directory's files are, by path: what two equal trees have in common.
+/// Returns a description of all files of a directory by path. Equal trees have equal descriptions.
 fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut all = BTreeMap::new();
     let mut pending = vec![root.to_owned()];
@@ -104,7 +105,7 @@ fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
         let meta = fs::symlink_metadata(&path).unwrap();
         let content = if meta.is_file() { Digest::of(fs::read(&path).unwrap()).hex() } else { String::new() };
         let target = fs::read_link(&path).unwrap_or_default();
-        // A removal has no meta data of its own.
+        // A removal has no metadata.
         let hides = meta.rdev() == 0 && (meta.mode() & 0o170_000) == 0o020_000;
         let dates = if hides { (0, 0) } else { (meta.mtime(), meta.mtime_nsec()) };
         let links = if meta.is_dir() { 0 } else { meta.nlink() };
@@ -121,7 +122,7 @@ fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
     all
 }
 
-/// A tree with one of everything.
+/// Makes a tree with every kind of entry.
 fn make_everything(root: &Path) {
     write(root.join("etc/hosts"), "127.0.0.1 localhost\n");
     write(root.join("usr/bin/tool"), "#!/bin/sh\n");
@@ -153,7 +154,7 @@ fn make_everything(root: &Path) {
 }
 
 #[test]
-fn what_is_committed_is_what_unpacking_gives() {
+fn a_committed_snapshot_equals_the_unpacked_layer() {
     let bench = Bench::new();
     let layer = bench.layer(&[], make_everything).unwrap();
     let snapshot = bench.snapshot(&[layer.diff_id]);
@@ -169,7 +170,7 @@ fn what_is_committed_is_what_unpacking_gives() {
 }
 
 #[test]
-fn the_same_tree_made_later_and_in_another_order_is_the_same_layer() {
+fn an_equal_tree_made_later_and_in_another_order_gives_the_same_layer() {
     let (one, two) = (Bench::new(), Bench::new());
     let first = one.layer(&[], |root| {
         make_everything(root);
@@ -199,7 +200,7 @@ fn old_times_stay_and_new_ones_are_clamped() {
 }
 
 #[test]
-fn a_layer_holds_what_changed_and_nothing_else() {
+fn a_layer_holds_only_changes() {
     let bench = Bench::new();
     let base = bench.layer(&[], |root| {
         for path in ["etc/a", "etc/b", "opt/x", "opt/y", "srv/same"] {
@@ -209,7 +210,7 @@ fn a_layer_holds_what_changed_and_nothing_else() {
     let base = base.unwrap().diff_id;
     assert_eq!(bench.layer(&[base], |_| {}), None);
     let touched = bench.layer(&[base], |root| write(root.join("srv/same"), "srv/same"));
-    assert_eq!(touched, None, "equal once its time is clamped");
+    assert_eq!(touched, None, "equal after its time is clamped");
     let layer = bench.layer(&[base], |root| {
         write(root.join("etc/b"), "changed");
         whiteout(&root.join("etc/a"));
@@ -276,7 +277,7 @@ fn the_root_directory_keeps_its_mode_through_layers() {
 }
 
 #[test]
-fn records_are_hits_only_while_their_layers_are_there() {
+fn records_are_hits_only_while_the_store_has_their_layers() {
     let bench = Bench::new();
     let layer = bench.layer(&[], |root| write(root.join("a"), "a")).unwrap();
     let fields = KeyFields::new([("file a".to_owned(), "1".to_owned())]);
@@ -319,7 +320,7 @@ fn other_programs_read_the_archive() {
 }
 
 #[test]
-fn a_changed_snapshot_is_found_and_made_again() {
+fn a_changed_snapshot_is_noticed_and_made_again() {
     let bench = Bench::new();
     let layer = bench.layer(&[], make_everything).unwrap();
     assert!(bench.store.check().unwrap().is_sound());
@@ -332,7 +333,7 @@ fn a_changed_snapshot_is_found_and_made_again() {
 }
 
 #[test]
-fn unpacked_layers_are_for_root_alone() {
+fn only_root_can_read_unpacked_layers() {
     let bench = Bench::new();
     for directory in ["snapshots", "work"] {
         assert_eq!(fs::metadata(bench.path.join(directory)).unwrap().mode() & 0o777, 0o700, "{directory}");
@@ -340,7 +341,7 @@ fn unpacked_layers_are_for_root_alone() {
 }
 
 #[test]
-fn snapshots_of_an_earlier_boot_are_not_trusted() {
+fn snapshots_of_an_earlier_boot_are_discarded() {
     let bench = Bench::new();
     let layer = bench.layer(&[], make_everything).unwrap();
     let snapshot = bench.snapshot(&[layer.diff_id]);
@@ -354,7 +355,7 @@ fn snapshots_of_an_earlier_boot_are_not_trusted() {
 
 const CHILD_STORE: &str = "PLYWOOD_TEST_STORE";
 
-/// The program that `a_killed_process_leaves_a_sound_store` kills: makes layers until then.
+/// The program that `a_killed_process_leaves_a_sound_store` kills. It makes layers until then.
 #[test]
 #[ignore = "runs as a child of another test, until it is killed"]
 fn committing_child() {
@@ -442,7 +443,7 @@ fn two_processes_at_once_are_safe() {
 }
 
 #[test]
-fn no_collection_takes_anything_from_a_build_that_runs() {
+fn no_collection_removes_data_of_a_running_build() {
     let project = || {
         let project = Project::of_elements(&["a", "b", "c"]).with_small_base();
         project.hook("elements/c/install.d/60-late", "read -t 0.5 <> <(:) || true");
@@ -451,8 +452,7 @@ fn no_collection_takes_anything_from_a_build_that_runs() {
     let (quiet, busy) = (project(), project());
     let collect = || {
         let gc = busy.run(&["store", "gc", "--older-than", "0", "--max-size", "1"]);
-        // The base, which was imported, does not fit; while the build runs, what it holds does not
-        // either.
+        // The imported base exceeds the limit, and so does the data of the build while it runs.
         let is_base_alone = gc.stderr.contains("size of imported and pulled images, which `store gc` keeps");
         assert!(gc.status == Some(0) || is_base_alone, "{}", gc.stderr);
     };
@@ -465,7 +465,7 @@ fn no_collection_takes_anything_from_a_build_that_runs() {
             project.hook("elements/b/install.d/50-b", &format!("echo {text} >/etc/b"));
         }
         quiet.build(&[]);
-        // All that is there is of no use to anybody else than this build.
+        // Only this build needs the data in the store.
         age();
         let collections = std::thread::scope(|scope| {
             let build = scope.spawn(|| busy.build(&[]));
@@ -475,12 +475,12 @@ fn no_collection_takes_anything_from_a_build_that_runs() {
         });
         assert!(collections > 3, "{collections}");
         assert_eq!(busy.layers(), quiet.layers());
-        // What stands on what is there, and is found from now on.
+        // Builds the steps, so that they are hits from now on.
         busy.build(&[]);
     }
     let check = busy.run(&["store", "check"]);
     assert!(check.stdout.ends_with("sound\n"), "{}", check.stdout);
-    // Without a build nothing is left but the base, which was imported.
+    // Without a running build, only the imported base stays.
     age();
     collect();
     let list = busy.run(&["store", "list"]);
@@ -498,7 +498,7 @@ fn run(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// An image of two layers, named `image:1`, in the store; returns its DiffIDs.
+/// Stores an image of two layers as `image:1`. Returns its DiffIDs.
 fn save_image(bench: &Bench) -> Vec<DiffId> {
     let base = bench.layer(&[], make_everything).unwrap();
     let top = bench.layer(&[base.diff_id], |root| {
@@ -521,7 +521,7 @@ fn save_image(bench: &Bench) -> Vec<DiffId> {
 }
 
 #[test]
-fn skopeo_and_umoci_read_the_store_and_we_read_theirs() {
+fn skopeo_and_umoci_read_the_store_and_plywood_reads_their_images() {
     let bench = Bench::new();
     let diff_ids = save_image(&bench);
     let outside = bench.path.parent().unwrap();
@@ -555,7 +555,7 @@ fn skopeo_and_umoci_read_the_store_and_we_read_theirs() {
 }
 
 #[test]
-fn an_archive_of_gnu_tar_is_unpacked_as_it_was() {
+fn an_archive_of_gnu_tar_is_unpacked_without_changes() {
     let bench = Bench::new();
     let outside = bench.path.parent().unwrap();
     let (tree, archive) = (outside.join("tree"), outside.join("rootfs.tar"));
@@ -572,7 +572,7 @@ fn an_archive_of_gnu_tar_is_unpacked_as_it_was() {
         run("tar", &args);
         let imported = bench.store.bases().import_rootfs_tar(&archive).unwrap();
         let snapshot = describe(&bench.snapshot(&imported.diff_ids));
-        // Fractions of seconds are dropped; GNU's form has no attributes.
+        // Fractions of seconds are dropped, and GNU's format has no attributes.
         let plain = |tree: BTreeMap<PathBuf, String>| -> Vec<_> {
             let words = |text: String| text.split(") ").next().unwrap().to_owned();
             tree.into_iter().map(|(path, text)| (path, words(text))).collect()

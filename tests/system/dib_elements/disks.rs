@@ -1,4 +1,4 @@
-//! Elements that make disks, and those that fail with diskimage-builder, too.
+//! Elements that make disks, and elements that also fail with diskimage-builder.
 
 use super::Status::{FailsUpstream, NeedsDeviceMapper};
 use super::images::{check, expected};
@@ -23,7 +23,7 @@ const fn failing(
     Image { name, elements, outputs: "'tar'", keys, files: &[], checks }
 }
 
-/// The disks share their layers, but for those of the boot loader.
+/// The disks share all layers except those of the boot loader.
 pub(super) const DISKS: [Image; 5] = [
     disk(
         "mbr",
@@ -96,7 +96,7 @@ pub(super) const DISKS: [Image; 5] = [
     ),
 ];
 
-/// What cannot be built of Debian bookworm.
+/// Images that cannot be built with Debian bookworm.
 pub(super) const FAILING: [Image; 5] = [
     failing(
         "names",

@@ -1,16 +1,16 @@
-//! The images, and what is looked at in them.
+//! The images and their checks.
 
 use super::Status::Works;
 use super::disks::{DISKS, FAILING};
 use super::metal::METAL;
 use super::{Check, Image, Status};
 
-/// Something that works.
+/// Returns a check of an element that works.
 pub(super) const fn check(element: &'static str, what: &'static str, script: &'static str) -> Check {
     Check { element, status: Works, what, script }
 }
 
-/// Something that is to be expected otherwise.
+/// Returns a check with another expected result.
 pub(super) const fn expected(
     element: &'static str,
     status: Status,
@@ -26,7 +26,7 @@ pub(super) fn images() -> impl Iterator<Item = &'static Image> {
     OTHERS.iter().chain(&DISKS).chain(&FAILING)
 }
 
-/// What a cloud image is made of, and an element of our own that calls what the providers give it.
+/// The elements of a cloud image, and an element of the test that calls the programs of the others.
 const CLOUD: Image = Image {
     name: "cloud",
     elements: &[
@@ -346,7 +346,7 @@ DIB_PROBE_BASE = "PROJECT"
     ],
 };
 
-/// The element for Debian's own ideas of a cloud image.
+/// The element for Debian's own cloud image.
 const DEBIAN: Image = Image {
     name: "debian",
     elements: &["debian"],
@@ -367,7 +367,7 @@ const DEBIAN: Image = Image {
     ],
 };
 
-/// The other way to configure an instance.
+/// The alternative to cloud-init.
 const INIT: Image = Image {
     name: "init",
     elements: &["debian-minimal", "base", "simple-init"],

@@ -1,10 +1,9 @@
-//! Elements for machines of metal and for build farms, phase by phase: `pypi` is right in no other
-//! order.
+//! Elements for bare metal and for build farms, in phase order, because `pypi` needs this order.
 
 use super::images::check;
 use super::{Check, Image};
 
-/// Elements with hooks in `root.d` among them: one root file system serves them all.
+/// Some of these elements have hooks in `root.d`.
 pub(super) const METAL: Image = Image {
     name: "metal",
     elements: &[

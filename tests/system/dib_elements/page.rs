@@ -1,13 +1,13 @@
-//! The page of what was checked.
+//! The page with the results.
 
 use super::Check;
 use crate::common::upstream::VERSION;
 
-/// What stands above this line in the page is written by hand.
+/// The text above this line in the page is written by hand.
 const MARK: &str =
     "<!-- Below: made from the results of tests/system/dib_elements.rs, by PLYWOOD_UPDATE_DOCS=1. -->\n";
 
-/// Returns `page` with the table of what was checked.
+/// Returns `page` with the table of these checks.
 pub(super) fn with_results(page: &str, checks: &[&Check]) -> String {
     let (by_hand, _) = page.split_once(MARK).unwrap_or_else(|| panic!("the page has no line {MARK}"));
     let mut sorted = checks.to_vec();

@@ -1,5 +1,6 @@
-//! The tutorial, and its machine once more: with the distribution's signed loaders, Secure Boot
-//! starts it. Needs root, the machine's package mirror, QEMU, OVMF, an ssh client, docker-registry.
+//! Follows the tutorial, and then boots its machine with the signed loaders of the distribution
+//! under Secure Boot. Needs root, the machine's package mirror, QEMU, OVMF, an ssh client,
+//! docker-registry.
 
 use std::fs;
 use std::io::Read;
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use crate::common::reader::Reader;
 use crate::common::registry::free_port;
 
-/// UEFI with Secure Boot, and variables that hold the keys of Microsoft.
+/// UEFI firmware with Secure Boot, and its variables with the keys of Microsoft.
 const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"];
 
-/// How long the machine may take: QEMU emulates each instruction here.
+/// The time limit for the machine. QEMU emulates each instruction here.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn succeed(command: &mut Command) -> Output {
@@ -25,14 +26,14 @@ fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// A machine whose console is kept; it ends with the test.
+/// A machine with a log of its console. It ends with the test.
 struct Machine {
     qemu: Child,
     console: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Machine {
-    /// Starts the disk under Secure Boot; `port` of this machine leads to its ssh server.
+    /// Starts the disk under Secure Boot. `port` is forwarded to its ssh server.
     fn start(disk: &Path, variables: &Path, port: u16) -> Self {
         fs::copy(FIRMWARE[1], variables)
             .unwrap_or_else(|error| panic!("{} (package ovmf): {error}", FIRMWARE[1]));
@@ -73,7 +74,7 @@ impl Drop for Machine {
     }
 }
 
-/// Calls `attempt` until it gives something.
+/// Calls `attempt` until it returns a value.
 fn wait<T>(machine: &Machine, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
