@@ -3,11 +3,14 @@
 //!
 //! | rule | why |
 //! |---|---|
-//! | a module imports only the modules below it | what depends on nothing can be read, tested and changed alone |
+//! | a module imports only the modules below it | modules without dependencies can be read, tested
+//! and changed alone |
 //! | core modules name no file, process, environment, network, clock, sleep or trace | a plan is a value: same inputs, same plan |
-//! | only `exec` and `sandbox` start programs | one place says what happens to streams, secrets and signals |
-//! | `engine` names no type of the command line and asks the process nothing | front ends are thin, and tests are front ends, too |
-//! | only `cli` and `main` exit, and nothing calls `println!` and its kin | a library returns values; its caller decides what is shown. The macros panic where the reader of a pipe has gone |
+//! | only `exec` and `sandbox` start programs | one place handles streams, secrets and signals | |
+//! `engine` uses no type of the command line and reads nothing from the process | front ends are
+//! thin, and tests are front ends too | | only `cli` and `main` exit, and nothing calls `println!`
+//! and similar macros | a library returns values, and its caller decides what is shown. The macros
+//! panic if the reader of a pipe has ended |
 //! | files of a module import each other one way | a file can be read and changed with those below it alone |
 //!
 //! Test modules are exempt: a test may read a fixture.
@@ -30,18 +33,18 @@ use source::{NamedPath, names};
 /// The modules that a module may import, and whether it may have effects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
-    /// Values in, values out; leans on the modules listed.
+    /// Values in, values out. May import the listed modules.
     Core(&'static [&'static str]),
-    /// What edges share; leans on core and the modules listed.
+    /// Shared code of edges. May import core and the listed modules.
     Foundation(&'static [&'static str]),
-    /// One danger each; leans on core and the foundations.
+    /// One kind of effect each. May import core and the foundations.
     Edge,
-    /// Carries out a plan through ports; leans on core.
+    /// Carries out a plan through ports. May import core.
     Build,
-    /// Joins edges to ports and decides what is done; leans on everything but `cli`.
+    /// Connects edges to ports, and decides what is done. May import everything except `cli`.
     Engine,
-    /// Front ends of the engine; lean on core, on it, and on the edges listed: for what is no verb
-    /// of the engine, such as `plywood boot`.
+    /// Front ends of the engine. They may import core, the engine, and the listed edges, for
+    /// commands that are no verbs of the engine, such as `plywood boot`.
     Cli(&'static [&'static str]),
 }
 
@@ -76,7 +79,7 @@ const MODULES: &[(&str, Kind)] = &[
     ("cli", Kind::Cli(&["engine", "load", "directory", "exec", "probe"])),
 ];
 
-/// The modules that `main.rs` may import: it sets the process up, then calls the front end.
+/// The modules that `main.rs` may import. It sets up the process and then calls the front end.
 const MAIN_IMPORTS: &[&str] = &["cli", "sandbox"];
 
 /// Effects that no core module may name. A bare `std::time` would hide which of its types is meant.
@@ -95,7 +98,7 @@ const EFFECTS: &[&str] = &[
     "tracing",
 ];
 
-/// Names that the engine may not use: front ends pass it the settings of the process and the
+/// Names that the engine may not use. Front ends pass it the settings of the process and the
 /// command line.
 const OF_FRONT_ENDS: &[&str] = &["clap", "std::env"];
 
@@ -143,8 +146,8 @@ fn may_import(from: &str, to: &str) -> bool {
 
 /// Returns the module that a path leads into, if it starts at the crate's root.
 ///
-/// `super` chains count from the depth of the file, so that they are no way round the rule.
-/// Exported macros live at the root whichever module defines them, and are left out.
+/// Resolves `super` chains by the depth of the file, so that they cannot avoid the rule. Exported
+/// macros are at the root, whichever module defines them, and are ignored.
 fn target_module(file: &Path, path: &NamedPath) -> Option<String> {
     let segments: Vec<_> = path.segments.iter().map(String::as_str).collect();
     let supers = segments.iter().take_while(|segment| **segment == "super").count();
@@ -203,7 +206,7 @@ fn source_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Returns the Rust files below `dir`, those of test modules left out.
+/// Returns the Rust files below `dir`, without those of test modules.
 fn source_files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let mut entries: Vec<_> = entries.map(|entry| entry.expect("a readable directory").path()).collect();
@@ -326,7 +329,7 @@ fn the_header_of_element_names_every_module_of_it() {
     assert!(missing.is_empty(), "the header of src/element/mod.rs lacks {missing:?}");
 }
 
-/// Cases that the rules must refuse, with the line and the words of the refusal.
+/// Cases that the rules must refuse, with the line and the message.
 #[test]
 fn a_forbidden_name_is_found_with_its_line() {
     let cases: &[(&str, &str, usize, &str)] = &[
@@ -372,7 +375,7 @@ fn a_forbidden_name_is_found_with_its_line() {
     }
 }
 
-/// Cases that look forbidden and are not.
+/// Cases that look forbidden but are allowed.
 #[test]
 fn an_allowed_name_passes() {
     let cases = [
@@ -403,7 +406,7 @@ fn circles_of_files_are_found_through_names_that_are_passed_on() {
     let head = "mod a; mod b; mod c; pub use a::A; pub(super) use c::{self, C}; const LIMIT: u8 = 1;";
     let cases: [(&str, &str, &str, &[&str]); 6] = [
         ("use super::b::B;", "", "", &[]),
-        // What the head of a module defines is no file beside it.
+        // An item that `mod.rs` defines itself is not in a file beside it.
         ("use super::LIMIT;", "use super::{A, LIMIT};", "use crate::x::b::B;", &[]),
         ("use super::b::B;", "use super::a::A;", "", &["a.rs", "b.rs"]),
         ("use crate::x::C;", "", "fn f() -> super::A {}", &["a.rs", "c.rs"]),

@@ -1,5 +1,5 @@
-//! diskimage-builder's commands as their callers see them, where they build nothing: help,
-//! mistakes, definitions, lists of elements.
+//! Tests of diskimage-builder's commands that build nothing: help, errors, definitions, lists of
+//! elements.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn an_invalid_call_is_refused_with_getopts_message() {
 }
 
 #[test]
-fn help_and_version_are_shown_to_anybody() {
+fn help_and_version_need_no_root() {
     let work = Work::new();
     for name in ["disk-image-create", "ramdisk-image-create"] {
         let help = work.run(name, &["-x", "--he"]).expect_success();
@@ -36,7 +36,7 @@ fn help_and_version_are_shown_to_anybody() {
         );
     }
     assert!(work.run("diskimage-builder", &["--help"]).expect_success().contains("imagename"));
-    // The same without a symlink.
+    // The command also works without a symlink.
     let version = work.run("plywood", &["disk-image-create", "--version"]).expect_success();
     assert!(version.starts_with("3."), "{version}");
 }
@@ -63,7 +63,7 @@ fn every_line_of_the_log_has_its_time() {
         let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!((shape.as_str(), text.is_empty()), ("0000-00-00 00:00:00.000", false), "{line}");
     }
-    // A file alone keeps standard output quiet, and what is in it.
+    // With a log file alone, standard output has only the name of the file.
     let run = work.create("-o x --logfile log");
     assert_eq!(run.stdout, "Output logs going to: log\n");
     assert_eq!(work.read("log").lines().count(), 2 * log.lines().count());
@@ -99,7 +99,7 @@ fn an_invalid_definition_is_refused_before_anything_is_built() {
 }
 
 #[test]
-fn elements_are_listed_with_what_they_depend_on() {
+fn elements_are_listed_with_their_dependencies() {
     let work = Work::new();
     work.write("../elements/web/element-deps", "tiny\n");
     let names = work.run("element-info", &["web"]).expect_success();

@@ -1,7 +1,7 @@
-//! The plan of every image in `examples/`, and of every base in `layers/`, as text.
+//! Pins the plan of every image in `examples/` and of every base in `layers/` as text.
 //!
-//! A refactor shows no difference in `tests/golden/`; a change of an element, an example or the
-//! planner shows its effect in review. To take the new texts:
+//! A refactoring must not change `tests/golden/`. A change of an element, an example or the planner
+//! shows its effect there in a review. To accept the new texts:
 //!
 //! ```text
 //! INSTA_UPDATE=always cargo test --test plans
@@ -21,7 +21,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the names of what is in a directory of the source tree, sorted.
+/// Returns the sorted names in a directory of the source tree.
 fn names_in(dir: &str) -> BTreeSet<String> {
     let entries = std::fs::read_dir(root().join(dir)).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -66,7 +66,7 @@ fn text(plan: &Plan) -> String {
     })
 }
 
-/// Writes a step's name, and below it what it sees of the image definition and what it does.
+/// Writes the name of a step, and below it its inputs from the image definition and its tasks.
 fn describe(step: &Step, text: &mut String) {
     let _ = writeln!(text, "{}", step.name);
     let Work::Tasks(tasks) = &step.work else { return };

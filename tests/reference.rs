@@ -1,8 +1,8 @@
-//! Holds the reference pages and the published schemas to the types they describe, and the book
-//! together.
+//! Checks the reference pages and the published schemas against the types that they describe, and
+//! the pages of the book against each other.
 //!
-//! The doc comments of `image` and `distro` are the text; these pages are made from them.
-//! `make docs` writes them anew; here they only have to be up to date.
+//! The reference pages are generated from the doc comments of `image` and `distro`. `make docs`
+//! writes them. These tests check that they are up to date.
 
 #[path = "reference/book.rs"]
 mod book;
@@ -31,7 +31,7 @@ use page::Page;
 /// Set by `make docs`.
 const UPDATE: &str = "PLYWOOD_UPDATE_DOCS";
 
-/// What stands above this line in a page is written by hand.
+/// The text above this line in a page is written by hand.
 const MARK: &str = "<!-- Below: made from the doc comments of the types, by `make docs`. -->\n";
 
 fn file(path: &str) -> PathBuf {
@@ -42,7 +42,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Compares `path` with what it should hold, or writes it.
+/// Compares the file `path` with the expected text, or writes it.
 fn hold(path: &str, expected: &str) {
     if std::env::var_os(UPDATE).is_some() {
         fs::write(file(path), expected).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -96,7 +96,7 @@ fn the_schemas_of_json_documents_are_up_to_date() {
         hold_schema(&format!("docs/schema/{name}.schema.json"), &schema);
         let text = schema.to_string();
         let names: Vec<_> = text.split('"').collect();
-        // One spelling: no key, and no word that stands for one, has another.
+        // All keys, and all words that name keys, are in kebab-case.
         let other = names.iter().find(|name| name.contains('_') && !name.contains(' '));
         assert_eq!(other, None, "{name}");
     }
@@ -109,7 +109,7 @@ fn the_examples_of_the_pages_are_valid() {
         for block in page.blocks().iter().filter(|block| block.language == "toml") {
             let place = format!("{path}:{}", block.line);
             let error = match block.text.as_str() {
-                // A part of a base, for its one table.
+                // An example with one table of a base.
                 text if text.starts_with("[source.") => toml::from_str::<toml::Table>(text).err(),
                 text if path == "docs/bases.md" => toml::from_str::<BaseDefinition>(text).err(),
                 text => toml::from_str::<Project>(text).err(),
@@ -119,7 +119,7 @@ fn the_examples_of_the_pages_are_valid() {
     }
 }
 
-/// Every form of a value that a definition has, in small.
+/// A small schema with every form of a value in definitions.
 #[test]
 fn a_schema_becomes_one_section_a_table_and_one_row_a_key() {
     let schema = serde_json::json!({

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::read_text;
 use crate::oci::Digest;
 
-/// The device, inode, size and times of a file. While they stay the same, its content does.
+/// The device, inode, size and times of a file. If they are unchanged, the content is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileState([i128; 5]);
 
@@ -23,8 +23,8 @@ impl FileState {
         }
     }
 
-    /// Returns true if both are one inode of one size that nobody has written to, whatever names it
-    /// got or lost.
+    /// Returns true if device, inode, size and modification time are equal. The change time may
+    /// differ, because it changes with each new or removed hard link.
     fn is_same_content(&self, other: &Self) -> bool {
         self.0[..4] == other.0[..4]
     }
@@ -35,20 +35,20 @@ impl From<&Metadata> for FileState {
         let time =
             |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
         let modified = time(metadata.mtime(), metadata.mtime_nsec());
-        // Programs can set the time of modification back, but not this one.
+        // Programs can reset the modification time, but not the change time.
         let changed = time(metadata.ctime(), metadata.ctime_nsec());
         Self([metadata.dev().into(), metadata.ino().into(), metadata.size().into(), modified, changed])
     }
 }
 
-/// The states in which files had their digests, so that each digest is computed once. A lost entry
-/// only costs time.
+/// The states of files when their digests were computed, so that each digest is computed once. A
+/// lost entry costs only time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified(BTreeMap<Digest, FileState>);
 
 impl Verified {
-    /// Reads what [`Verified::to_text`] returned. Without this file, and for every line that cannot
-    /// be read, digests are computed again.
+    /// Reads a text that [`Verified::to_text`] returned. Without this file, or for an unreadable
+    /// line, digests are computed again.
     pub fn read(path: &Path) -> Self {
         let text = read_text(path).unwrap_or_default();
         Self(text.lines().filter_map(parse).collect())
@@ -73,9 +73,8 @@ impl Verified {
         self.0.insert(digest, state);
     }
 
-    /// Notes the state `after` of a file that has this digest, which had the state `before` when
-    /// this was known. Each name that an inode gets or loses moves the time of its last change.
-    /// Notes nothing if its content may have changed.
+    /// Notes the state `after` of a file that had this digest in the state `before`, unless its
+    /// content may have changed in between. A new or removed hard link changes only the change time.
     pub fn note_renamed(&mut self, digest: Digest, before: &FileState, after: FileState) {
         if after.is_same_content(before) {
             self.note(digest, after);
@@ -96,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_known_until_anything_writes_to_it() {
+    fn a_file_is_known_until_its_content_changes() {
         type Change<'a> = (&'a str, &'a dyn Fn(&Path));
         let changes: [Change; 3] = [
             ("longer", &|path| fs::write(path, "content and more").unwrap()),
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_got_a_name_stays_known_and_one_that_was_written_to_does_not() {
+    fn a_file_with_a_new_hard_link_stays_known_but_not_a_changed_file() {
         let place = tempfile::tempdir().unwrap();
         let (path, digest) = (place.path().join("file"), Digest::of("content"));
         fs::write(&path, "content").unwrap();

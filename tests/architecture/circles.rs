@@ -1,12 +1,12 @@
-//! Finds files that import each other, directly or by way of others.
+//! Finds files that import each other, directly or through others.
 //!
 //! ```text
 //! files -> module paths -> imports, re-exports resolved -> groups of files that reach each other
 //! ```
 //!
-//! A `mod.rs` heads its files. If it passes a name of one of them on, whoever imports the name
-//! depends on that file, and the `mod.rs` does not. Its files may use what it defines itself, as a
-//! function may use the constants above it: that closes no circle.
+//! A `mod.rs` is the head of its files. If it re-exports a name of a file, code that imports the
+//! name depends on that file, and the `mod.rs` does not. Files may use items that their `mod.rs`
+//! defines itself. This does not count as a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Files {
         let of = |module: &Module, names: &Names| {
             let paths = names.paths.iter().filter(|path| path.role != Role::Export);
             let found = paths.filter_map(|path| self.file_of(&self.absolute(module, path)?));
-            // Itself, and the heads above it.
+            // Without the file itself and the heads above it.
             found.filter(|found| !module.starts_with(found)).collect()
         };
         self.0.iter().map(|(module, (_, names))| (module.clone(), of(module, names))).collect()
@@ -74,7 +74,7 @@ impl Files {
         Some(passed_on.and_then(|path| self.file_of(&path)).unwrap_or_else(|| module.to_vec()))
     }
 
-    /// Returns the path that `module` has an item of this name from.
+    /// Returns the path from which `module` re-exports an item of this name.
     fn passed_on(&self, module: &Module, name: &str) -> Option<Module> {
         let (_, names) = &self.0[module];
         let mut used = names.paths.iter().filter(|path| path.role != Role::Mention);
@@ -93,7 +93,7 @@ impl Files {
     }
 }
 
-/// Returns the groups of nodes that reach each other; single nodes are left out.
+/// Returns the groups of nodes that reach each other, without single nodes.
 fn groups(edges: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<BTreeSet<Module>> {
     let reached: BTreeMap<_, _> = edges.keys().map(|from| (from, reachable(edges, from))).collect();
     let group =

@@ -1,8 +1,8 @@
 //! Finds the public items of a source file that have no doc comment.
 //!
-//! rustc's `missing_docs` cannot leave out fields and variants. A field whose name says everything
-//! needs no comment, so this scan replaces that lint. It reads line by line, and relies on rustfmt:
-//! an item starts a line, and its closing brace has the same indentation.
+//! rustc's lint `missing_docs` cannot exempt fields and variants. A field with a clear name needs
+//! no comment, so this scan replaces the lint. It reads line by line and relies on rustfmt: an item
+//! starts a line, and its closing brace has the same indentation.
 
 /// An item without a doc comment, with its 1-based line.
 #[derive(Debug, PartialEq)]

@@ -1,14 +1,14 @@
-//! Reads Rust source just far enough to know which paths it names.
+//! Parses Rust source just enough to find the paths that it names.
 //!
 //! ```text
-//! text -> tokens (comments and literals gone) -> without test items -> paths, groups expanded
+//! text -> tokens (without comments and literals) -> without test items -> paths, with expanded groups
 //! ```
 //!
 //! `use crate::{oci::Digest, layer::{self, Entry}}` becomes `crate::oci::Digest`,
 //! `crate::layer::self` and `crate::layer::Entry`, each with its line. A macro call counts as a
 //! path ending in `!`.
 
-/// One word or sign of Rust source, with its 1-based line.
+/// One word or symbol of Rust source, with its 1-based line.
 #[derive(Debug, Clone, PartialEq)]
 struct Token {
     text: String,
@@ -29,10 +29,10 @@ pub(crate) struct NamedPath {
     pub role: Role,
 }
 
-/// The part that a path plays in its file.
+/// The role of a path in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// In `pub use`, of any visibility: the file passes the name on.
+    /// In `pub use` with any visibility: the file re-exports the name.
     Export,
     /// In `use`.
     Import,
@@ -66,14 +66,14 @@ pub(crate) fn names(source: &str) -> Names {
 fn role(before: &[Token]) -> Role {
     let mut before = before.iter().rev().map(|token| token.text.as_str());
     match (before.next(), before.next()) {
-        // The bracket is that of `pub(super)`.
+        // The parenthesis belongs to `pub(super)`.
         (Some("use"), Some("pub" | ")")) => Role::Export,
         (Some("use"), _) => Role::Import,
         _ => Role::Mention,
     }
 }
 
-/// Reads the path or group that starts at `at`, below `prefix`; returns where it ends.
+/// Reads the path or group that starts at `at`, below `prefix`. Returns its end.
 fn read_path(tokens: &[Token], mut at: usize, prefix: &[String], out: &mut Vec<NamedPath>) -> usize {
     let mut segments = prefix.to_vec();
     while let Some(token) = tokens.get(at) {
@@ -105,7 +105,7 @@ fn read_path(tokens: &[Token], mut at: usize, prefix: &[String], out: &mut Vec<N
     at
 }
 
-/// Reads `a, b::{c, d}}` below `prefix`; returns the place behind the closing brace.
+/// Reads `a, b::{c, d}}` below `prefix`. Returns the position after the closing brace.
 fn read_group(tokens: &[Token], mut at: usize, prefix: &[String], out: &mut Vec<NamedPath>) -> usize {
     while let Some(token) = tokens.get(at) {
         if token.text == "}" {
@@ -134,7 +134,7 @@ fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
     (kept, modules)
 }
 
-/// Returns where the item begins if an attribute `#[cfg(… test …)]` starts at `at`.
+/// If an attribute `#[cfg(… test …)]` starts at `at`, returns the start of its item.
 fn test_attribute_end(tokens: &[Token], at: usize) -> Option<usize> {
     let starts = ["#", "[", "cfg", "("].iter().enumerate().all(|(i, want)| is(tokens, at + i, want));
     let end = starts.then(|| closing(tokens, at + 1))?;
@@ -142,7 +142,7 @@ fn test_attribute_end(tokens: &[Token], at: usize) -> Option<usize> {
     (words.contains(&"test") && !words.contains(&"not")).then_some(end)
 }
 
-/// Returns the place behind the item that starts at `at`: behind its `;` or its block.
+/// Returns the position after the item that starts at `at`: after its `;` or its block.
 fn item_end(tokens: &[Token], mut at: usize) -> usize {
     while at < tokens.len() {
         match tokens[at].text.as_str() {
@@ -155,7 +155,7 @@ fn item_end(tokens: &[Token], mut at: usize) -> usize {
     at
 }
 
-/// Returns the place behind the bracket that closes the one at `open`.
+/// Returns the position after the bracket that closes the one at `open`.
 fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -180,8 +180,8 @@ fn is(tokens: &[Token], at: usize, text: &str) -> bool {
     tokens.get(at).is_some_and(|token| token.text == text)
 }
 
-/// Splits source into words and signs; comments, strings, characters, lifetimes and numbers are
-/// dropped.
+/// Splits source into words and symbols. Drops comments, strings, characters, lifetimes and
+/// numbers.
 fn tokens(source: &str) -> Vec<Token> {
     let mut out = Vec::new();
     let (mut rest, mut line) = (source, 1);
@@ -256,7 +256,7 @@ fn raw_string_length(quoted: &str, hashes: usize) -> usize {
     quoted[1..].find(&end).map_or(quoted.len(), |at| 1 + at + end.len())
 }
 
-/// Returns the length of a literal in `quote`s, escapes respected.
+/// Returns the length of a literal in `quote`s, with its escapes.
 fn quoted_length(quoted: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in quoted.char_indices().skip(1) {

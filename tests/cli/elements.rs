@@ -1,4 +1,4 @@
-//! What `elements` says.
+//! Tests of `plywood elements`.
 
 use crate::common::project::Project;
 
@@ -34,7 +34,7 @@ fn elements_are_listed_shown_drawn_and_checked() {
 }
 
 #[test]
-fn an_element_says_in_which_slot_its_hooks_run() {
+fn an_element_can_set_the_slot_of_its_hooks() {
     let project = Project::of_elements(&["one", "two"]);
     project.hook("elements/one/post-install.d/95-index", "ls /etc >/etc/index");
     let steps = || {
@@ -68,7 +68,7 @@ fn an_element_says_in_which_slot_its_hooks_run() {
 }
 
 #[test]
-fn elements_can_be_looked_at_without_a_project() {
+fn elements_can_be_shown_without_a_project() {
     let project = Project::of_elements(&["one"]);
     std::fs::remove_file(project.path().join("plywood.toml")).unwrap();
     let readme = "# one\n\nWrites a file that\nsays one. Nothing more.\n";
@@ -90,7 +90,7 @@ fn elements_can_be_looked_at_without_a_project() {
     let line = list.lines().find(|line| line.starts_with("one ")).unwrap();
     let words: Vec<_> = line.split_whitespace().collect();
     assert_eq!(words.join(" "), "one DIR/elements/one Writes a file that says one. (hides DIR/others/one)");
-    assert!(list.contains("\nopenssh-server "), "plywood's own are there, too: {list}");
+    assert!(list.contains("\nopenssh-server "), "plywood's own elements are missing: {list}");
     let show = run(&["elements", "show", "one"]);
     assert_eq!(
         show,

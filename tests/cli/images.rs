@@ -1,10 +1,10 @@
-//! Imported images, and what a store has of them.
+//! Tests of imported images, and of the lists of images in a store.
 
 use std::process::Command;
 
 use crate::common::project::Project;
 
-/// Writes a root file system of one file beside the project; returns its path.
+/// Writes an archive of a root file system with one file beside the project. Returns its path.
 fn root_archive(project: &Project) -> String {
     project.write("root/etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n");
     let archive = project.path().join("root.tar").display().to_string();
@@ -24,7 +24,7 @@ fn imported_bases_are_listed_and_removed_by_name_or_digest() {
         let listed = project.run(&["store", "images", "--json"]).json();
         assert_eq!(listed["version"], 1);
         assert_eq!(listed["images"].as_array().unwrap().len(), 1, "{listed}");
-        // A collection keeps what was made in the second in which it starts.
+        // A collection keeps everything from the second in which it starts.
         std::thread::sleep(std::time::Duration::from_millis(1100));
         listed["images"][0].clone()
     };
@@ -43,7 +43,7 @@ fn imported_bases_are_listed_and_removed_by_name_or_digest() {
         );
         assert_eq!((blobs(), project.run(&["store", "images"]).stdout.as_str()), (0, ""));
     }
-    // By the name that the project gives it.
+    // By its name in the project.
     import();
     assert_eq!(project.run(&["store", "rm", "own"]).status, Some(0));
     let run = project.run(&["store", "rm", "own"]);
@@ -56,7 +56,7 @@ fn imported_bases_are_listed_and_removed_by_name_or_digest() {
 }
 
 #[test]
-fn an_import_warns_of_a_name_that_plywood_uses_itself() {
+fn an_import_warns_about_a_name_of_plywoods_own_bases() {
     let project = Project::of_elements(&["one"]);
     let archive = root_archive(&project);
     let import = |name: &str| {
@@ -65,7 +65,7 @@ fn an_import_warns_of_a_name_that_plywood_uses_itself() {
         run.stderr
     };
     assert!(import("debian-bookworm").contains("warning: plywood has its own base `debian-bookworm`"));
-    assert_eq!(import("debian-bookworm"), "", "the project has its own already");
+    assert_eq!(import("debian-bookworm"), "", "the project already has its own base");
     assert_eq!(import("own"), "");
 }
 
@@ -131,7 +131,7 @@ fn an_unreadable_index_is_named_and_set_aside_by_a_check() {
     assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
 }
 
-/// Writes an archive of two images as `docker save` does.
+/// Writes an archive of two images like `docker save`.
 fn docker_archive(project: &Project) -> String {
     use plywood::oci::Digest;
     let layer = std::fs::read(root_archive(project)).unwrap();

@@ -1,5 +1,5 @@
-//! The command line as a user sees it, where it needs neither root nor network: messages, hints,
-//! exit status, and what `plan`, `explain` and `elements` say.
+//! Tests of the command line without root and network: messages, hints, exit status, and the output
+//! of `plan`, `explain` and `elements`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,7 +10,7 @@ mod plan;
 mod program;
 mod refusals;
 
-/// Returns this machine's architecture as images have it.
+/// Returns the architecture of this machine, as in images.
 fn architecture() -> &'static str {
     std::env::consts::ARCH.parse::<plywood::distro::Architecture>().unwrap().oci().0
 }

@@ -1,10 +1,10 @@
-//! What `plan` and `explain` say: keys, and warnings.
+//! Tests of `plan` and `explain`: keys and warnings.
 
 use std::collections::BTreeMap;
 
 use crate::common::project::Project;
 
-/// What is changed, how, and which steps have another key then.
+/// The name of a change, the change, and the steps with a different key after it.
 type Change = (&'static str, fn(&Project), &'static [&'static str]);
 
 #[test]
@@ -29,7 +29,7 @@ fn files_that_look_like_hooks_but_do_not_run_are_warnings() {
 }
 
 #[test]
-fn a_plan_warns_of_files_that_more_users_can_read_in_the_image() {
+fn a_plan_warns_about_files_that_more_users_can_read_in_the_image() {
     let project = Project::of_elements(&["one"]);
     project.write("elements/one/static/etc/ssl/k.pem", "secret\n");
     project.write("elements/one/static/etc/motd", "hello\n");
@@ -46,7 +46,7 @@ fn a_plan_warns_of_files_that_more_users_can_read_in_the_image() {
 }
 
 #[test]
-fn a_plan_warns_of_settings_that_nothing_reads() {
+fn a_plan_warns_about_settings_that_nothing_reads() {
     let project = Project::of_elements(&["one"]);
     project.hook(
         "elements/one/install.d/60-user",
@@ -167,7 +167,7 @@ fn a_secret_is_in_the_key_and_never_shown() {
 }
 
 #[test]
-fn a_plan_warns_of_too_many_layers_for_docker() {
+fn a_plan_warns_about_too_many_layers_for_docker() {
     let project = Project::of_elements(&["one"]);
     let directory = project.path().join("many");
     std::fs::create_dir_all(directory.join("blobs/sha256")).unwrap();

@@ -1,4 +1,4 @@
-//! The program itself: help, pages, completions, installation, trace.
+//! Tests of the program itself: help, man pages, completions, installation, trace.
 
 use std::process::{Command, Stdio};
 
@@ -17,7 +17,7 @@ fn a_store_made_with_umask_000_is_writable_only_by_its_owner() {
 }
 
 #[test]
-fn a_key_is_made_once_and_shown_as_definitions_take_it() {
+fn a_key_is_made_once_and_printed_in_the_form_of_definitions() {
     let project = Project::of_elements(&["one"]);
     let file = project.path().join("keys/signing.key");
     let path = file.to_str().unwrap();
@@ -62,7 +62,7 @@ fn a_closed_standard_output_does_not_fail_a_command() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     project.write("elements/one/element-deps", "none\n");
     let check = project.command(&["elements", "check"]).stdout(closed_pipe()).output().unwrap();
-    assert_eq!(check.status.code(), Some(1), "what was found counts, whoever reads it");
+    assert_eq!(check.status.code(), Some(1), "the exit status does not depend on readers of the output");
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let output = project.command(&["elements", "list"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -73,7 +73,7 @@ fn a_closed_standard_output_does_not_fail_a_command() {
     );
 }
 
-/// Returns the end of a pipe that nobody reads.
+/// Returns the writing end of a pipe without a reader.
 fn closed_pipe() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
 }
@@ -98,7 +98,8 @@ fn a_closed_standard_error_does_not_stop_a_command() {
         (&["diskimage-builder", "--dry-run", images], 0),
     ];
     for (call, expected) in calls {
-        // As another program, they take no options of plywood's before their name.
+        // These commands are programs of their own, and accept no options of plywood before their
+        // name.
         let is_other =
             call[0].contains("-image-") || call[0].contains("-builder") || call[0] == "element-info";
         let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
@@ -225,13 +226,13 @@ fn bash_completes_commands_and_options() {
 fn the_trace_shows_programs_and_redacts_secrets() {
     let project = Project::of_elements(&["one"]);
     project.define("elements = [\"one\"]\n[image.tiny.env]\nDIB_TRACE_PASSWORD = \"trace-hunter2\"");
-    // The variable's value stands in a URL, where only the redaction of the trace knows it.
+    // The value of the variable is in a URL, where only the redaction of the trace finds it.
     let source = "x git /opt/x http://me:other-hunter2@127.0.0.1:9/trace-hunter2/x.git main\n";
     project.write("elements/one/source-repository-x", source);
     let traced = project.run(&["-vv", "plan"]).stderr;
     assert!(traced.contains("DEBUG plywood::exec::run: started pid=") && traced.contains("git"), "{traced}");
     assert!(traced.contains("DEBUG plywood::exec::started: ended pid="), "{traced}");
-    assert!(!traced.contains("other-hunter2"), "neither in messages nor in the trace: {traced}");
+    assert!(!traced.contains("other-hunter2"), "the password is shown: {traced}");
     let lines = traced.lines().filter(|line| line.contains("DEBUG plywood::"));
     let shown: Vec<_> = lines.filter(|line| line.contains("hunter2")).collect();
     assert_eq!(shown, [""; 0], "{traced}");

@@ -1,10 +1,10 @@
-//! Wrong input: messages, hints and exit status.
+//! Tests of wrong input: messages, hints and exit status.
 
 use std::process::Command;
 
 use crate::common::project::Project;
 
-/// What is wrong, how it came to be, what is asked, and what is said to it.
+/// The name of a case, its preparation, the arguments, and the expected message.
 type Case = (&'static str, fn(&Project), &'static [&'static str], &'static str);
 
 #[track_caller]
@@ -95,7 +95,7 @@ fn an_invalid_definition_is_refused_with_its_line_and_a_hint() {
              `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
         ),
         (
-            "a base's digest that is none",
+            "an invalid digest of a base",
             |project| {
                 project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\n");
                 let source = "[source.rootfs-tar]\npath = \"x.tar\"\ndigest = \"sha256:12\"\n";
@@ -186,7 +186,7 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
              Caused by: `package-installs.json` of element `one`, line 2, column 14: expected ident",
         ),
         (
-            "a map that is no JSON",
+            "a map that is not JSON",
             |project| project.write("elements/one/pkg-map", "{\"family\": {\"debian\": }}"),
             &["plan"],
             "error: cannot use the package data of element `one`\n  \
@@ -212,7 +212,7 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
 }
 
 #[test]
-fn a_store_below_a_file_is_refused_and_the_file_is_not_to_be_removed() {
+fn a_store_below_a_file_is_refused_without_a_hint_to_remove_the_file() {
     let project = Project::of_elements(&["one"]);
     project.write("thesis.tex", "");
     let mut plywood = Command::new(env!("CARGO_BIN_EXE_plywood"));
@@ -231,7 +231,7 @@ fn a_store_below_a_file_is_refused_and_the_file_is_not_to_be_removed() {
 fn a_directory_without_a_store_and_a_newer_store_are_refused() {
     assert_refused(&[
         (
-            "somebody else's directory",
+            "a foreign directory",
             |project| {
                 std::fs::create_dir(project.store()).unwrap();
                 std::fs::write(project.store().join("thesis.tex"), "").unwrap();
@@ -241,7 +241,7 @@ fn a_directory_without_a_store_and_a_newer_store_are_refused() {
              hint: choose another with `--store DIR`",
         ),
         (
-            "a later version's",
+            "a store of a later version",
             |project| {
                 std::fs::create_dir(project.store()).unwrap();
                 std::fs::write(project.store().join("plywood-store"), r#"{"format":99}"#).unwrap();
@@ -261,7 +261,7 @@ fn a_directory_without_a_store_and_a_newer_store_are_refused() {
 }
 
 #[test]
-fn an_unknown_name_is_answered_with_the_known_names() {
+fn the_error_for_an_unknown_name_lists_the_known_names() {
     assert_refused(&[
         (
             "a step",
@@ -352,7 +352,7 @@ fn an_invalid_registry_table_is_refused() {
 }
 
 #[test]
-fn files_go_nowhere_into_the_store() {
+fn outputs_in_the_store_are_refused() {
     let project = Project::of_elements(&["one"]);
     project.write("elements/one/test-elements/passes/README.md", "A test\n");
     let inside = project.store().join("one");
@@ -370,9 +370,9 @@ fn files_go_nowhere_into_the_store() {
     assert!(inside.is_dir());
 }
 
-/// Else a project further up would be built.
+/// Otherwise, a project in a parent directory would be built.
 #[test]
-fn a_directory_that_is_named_is_the_project_or_nothing_is() {
+fn a_named_directory_must_be_a_project() {
     let project = Project::of_elements(&["one"]);
     let mut plan = std::process::Command::new(env!("CARGO_BIN_EXE_plywood"));
     plan.current_dir(project.path().join("elements")).env_remove("PLYWOOD_PROJECT");
@@ -383,7 +383,7 @@ fn a_directory_that_is_named_is_the_project_or_nothing_is() {
 }
 
 #[test]
-fn an_argument_that_is_no_text_is_refused() {
+fn an_argument_that_is_not_text_is_refused() {
     use std::os::unix::ffi::OsStrExt;
     let mut build = std::process::Command::new(env!("CARGO_BIN_EXE_plywood"));
     let name = std::ffi::OsStr::from_bytes(b"vm\xff.yaml");

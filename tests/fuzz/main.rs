@@ -1,15 +1,15 @@
-//! Parsers of what strangers write, fed with damaged inputs: they return a value or an error, soon,
+//! Feeds damaged inputs to parsers of foreign data. They must return a value or an error quickly,
 //! and never panic.
 //!
-//! `tests/fuzz/corpus/TARGET` holds inputs that are worth damaging. Each case takes one of them,
-//! damages it in a few places, and parses it; a case that fails is made as small as it gets and
-//! written into a file. A run takes seconds. A long one is
+//! `tests/fuzz/corpus/TARGET` holds the inputs. Each case takes one of them, damages it in a few
+//! places and parses it. A failing case is reduced and written to a file. A run takes seconds. For
+//! a long run:
 //!
 //! ```text
 //! PROPTEST_CASES=1000000 cargo test --release --test fuzz TARGET
 //! ```
 //!
-//! An input that has failed once belongs into the corpus: every run parses it as it is, too.
+//! Add an input that has failed to the corpus: every run also parses the inputs undamaged.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -30,16 +30,16 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{TestError, TestRunner};
 
-/// How many cases a target gets, unless `PROPTEST_CASES` says otherwise.
+/// The number of cases for each target, unless `PROPTEST_CASES` is set.
 const CASES: u32 = 2000;
 
-/// No input of a few kilobytes may take longer.
+/// The time limit for an input of a few kilobytes.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How much is read of the content of a member of an archive. Sparse ones may have any size.
+/// The part of the content of an archive member that is read. Sparse members may have any size.
 const CONTENT_BYTES: u64 = 1 << 20;
 
-/// One way to spoil an input. Places count by their part of the input's length.
+/// One way to damage an input. Positions are relative to the length of the input.
 #[derive(Debug, Clone)]
 enum Damage {
     Flip(Index, u8),
@@ -48,7 +48,7 @@ enum Damage {
     Remove(Index, usize),
     Repeat(Index, usize, usize),
     Cut(Index),
-    /// Goes on with the end of another input.
+    /// Continues with the end of another input.
     Splice(Index, Index, Index),
 }
 
@@ -65,7 +65,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Returns a byte; those that mean something to a parser come more often.
+/// Returns a byte. Bytes with a meaning for parsers are more frequent.
 fn telling_byte() -> impl Strategy<Value = u8> {
     let marks = b"\0\n\r\t \"'\\/.,:;=@%#-_[]{}()<>0179aZ*&|!~\x7f\x80\xc3\xff";
     prop_oneof![any::<u8>(), prop::sample::select(marks.as_slice())]
@@ -108,12 +108,12 @@ fn change(input: &mut [u8], at: &Index, new: impl Fn(u8) -> u8) {
     }
 }
 
-/// Parses every input of a target's corpus as it is, then damaged. `parse` returns true if it took
-/// the input, and panics if it breaks a promise. Something of each corpus has to be taken: else it
-/// would test nothing but refusals.
+/// Parses every input of the corpus of a target, first undamaged and then damaged. `parse` returns
+/// true if it accepts the input, and panics if the result is wrong. At least one undamaged input
+/// must be accepted. Otherwise the test would cover only refusals.
 fn fuzz(target: &str, parse: impl Fn(&[u8]) -> bool) {
     let corpus: Vec<_> = inputs(target).iter().map(|path| fs::read(path).unwrap()).collect();
-    assert!(corpus.iter().filter(|input| parse(input)).count() > 0, "no input of {target} is taken");
+    assert!(corpus.iter().filter(|input| parse(input)).count() > 0, "no input of {target} is accepted");
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = CASES;
@@ -132,7 +132,7 @@ fn fuzz(target: &str, parse: impl Fn(&[u8]) -> bool) {
         Err(TestError::Fail(reason, case)) => {
             let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"));
             fs::write(&path, spoiled(&case)).unwrap();
-            panic!("{reason}; the input is in {}: mend the parser, and add it to the corpus", path.display());
+            panic!("{reason}; the input is in {}: fix the parser, and add it to the corpus", path.display());
         }
         Err(error) => panic!("{error}"),
     }
@@ -145,7 +145,7 @@ fn inputs(target: &str) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Parses what is text; other inputs are refused before a parser sees them.
+/// Parses inputs that are text. Refuses others before the parser.
 fn text<T, E: Debug>(parse: impl Fn(&str) -> Result<T, E>) -> impl Fn(&[u8]) -> bool {
     move |input| std::str::from_utf8(input).is_ok_and(|text| parse(text).is_ok())
 }

@@ -1,5 +1,5 @@
-//! The book: each page is in the table of contents, links lead somewhere, commands and examples are
-//! spelled correctly.
+//! Checks the book: each page is in the table of contents, links have valid targets, and commands
+//! and examples are correct.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use super::page::{Block, Page, commands};
 /// Pages outside of the book that link to it.
 const OUTSIDE: [&str; 2] = ["README.md", "CONTRIBUTING.md"];
 
-/// The kinds of pages whose blocks are all tested, by how their paths begin.
+/// Prefixes of the paths of pages whose blocks are all tested.
 const TAUGHT: [&str; 3] = ["docs/tutorial.md", "docs/how-to/", "docs/troubleshooting.md"];
 
-/// Returns the pages of the book and those that link to it, sorted.
+/// Returns the pages of the book, and the pages that link to it, sorted.
 pub(crate) fn pages() -> Vec<String> {
     let mut paths: Vec<_> = OUTSIDE.map(str::to_owned).into();
     for directory in ["docs", "docs/how-to"] {
@@ -31,8 +31,8 @@ fn taught() -> impl Iterator<Item = Page> {
     paths.map(|path| Page::read(&path))
 }
 
-/// Returns where a link of a page leads: a path in the repository and a fragment. `None` outside of
-/// the repository.
+/// Returns the target of a link in a page: a path in the repository and a fragment. `None` for a
+/// target outside the repository.
 fn target(page: &str, link: &str) -> Option<(String, Option<String>)> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
@@ -59,9 +59,9 @@ fn every_link_leads_to_a_file_and_every_fragment_to_a_heading() {
         for (line, link) in Page::read(&path).links() {
             let Some((to, fragment)) = target(&path, &link) else { continue };
             let place = format!("{path}:{line}: the link to {link}");
-            assert!(file(&to).exists(), "{place} leads nowhere");
+            assert!(file(&to).exists(), "{place} has a missing target");
             let stays = path.starts_with("docs/") <= to.starts_with("docs/");
-            assert!(stays, "{place} leaves docs/, and so the book");
+            assert!(stays, "{place} leads out of docs/ and the book");
             let found = fragment.is_none_or(|fragment| Page::read(&to).anchors().contains(&fragment));
             assert!(found, "{place} names no heading there");
         }
@@ -79,7 +79,7 @@ fn the_table_of_contents_names_every_page_once() {
 }
 
 #[test]
-fn every_term_of_the_glossary_has_one_place() {
+fn every_term_of_the_glossary_is_defined_once() {
     let page = Page::read("docs/glossary.md");
     let terms: Vec<_> = page.headings().into_iter().skip(1).map(str::to_lowercase).collect();
     let sorted: Vec<_> = terms.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
@@ -94,21 +94,22 @@ fn every_page_leads_to_the_glossary() {
     assert!(lost.is_empty(), "these pages have no link to the glossary: {lost:?}");
 }
 
-/// Says what is wrong with the syntax of an example.
+/// Returns the syntax error of an example.
 fn fault(block: &Block) -> Option<String> {
     match block.language.as_str() {
         "yaml" => {
             serde_saphyr::from_str::<serde_json::Value>(&block.text).err().map(|error| error.to_string())
         }
         "json" => serde_json::from_str::<serde_json::Value>(&block.text).err().map(|error| error.to_string()),
-        // Held to the type of projects with those of all pages.
+        // Tested with the examples of all pages.
         "toml" => None,
         "dockerfile" => dockerfile_fault(&block.text),
         other => Some(format!("no test knows the syntax of `{other}`")),
     }
 }
 
-/// Each instruction begins with a word in capitals; lines that end in a backslash go on.
+/// Returns the first line that is not an instruction. An instruction begins with a word in
+/// capitals, and a backslash at the end of a line continues it.
 fn dockerfile_fault(text: &str) -> Option<String> {
     let mut goes_on = false;
     let mut instructions = text.lines().filter(|line| {
@@ -120,7 +121,7 @@ fn dockerfile_fault(text: &str) -> Option<String> {
         let word = line.split(' ').next().unwrap_or_default();
         ["FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR", "ENTRYPOINT", "CMD", "LABEL"].contains(&word)
     };
-    instructions.find(|line| !is_known(line)).map(|line| format!("`{line}` is no instruction"))
+    instructions.find(|line| !is_known(line)).map(|line| format!("`{line}` is not an instruction"))
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn every_block_of_a_page_that_teaches_is_of_a_kind_that_is_tested() {
     }
 }
 
-/// Readers do not see the words after the backticks.
+/// Readers do not see the words after the backticks, so the page must name the file.
 #[test]
 fn the_name_of_a_file_stands_before_its_text() {
     for page in taught() {
@@ -152,7 +153,7 @@ fn the_name_of_a_file_stands_before_its_text() {
     }
 }
 
-/// A page whose commands no test runs would be believed.
+/// Readers trust the commands of a page, so a test must run them.
 #[test]
 fn every_page_with_commands_is_followed_by_a_test() {
     let tests =
@@ -162,22 +163,22 @@ fn every_page_with_commands_is_followed_by_a_test() {
     }
 }
 
-/// Returns the words of a call of plywood in a line, if there is one. What a page leaves open (`…`)
-/// cannot be checked.
+/// Returns the words of a call of plywood in a line, if there is one. A call with `…` cannot be
+/// checked.
 fn call(line: &str) -> Option<Vec<String>> {
     let line = line.split(" #").next()?.split([';', '&', '>', '<']).next()?;
     let words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned());
     let words = words.skip_while(|word| leads_to_a_call(word));
-    // Of variables, only a job knows the values: all of them name something in a registry.
+    // The values of variables are known only in jobs. All of them are names in registries.
     let words: Vec<_> = words
         .map(|word| if word.contains('$') { "registry.example/name".to_owned() } else { word })
         .collect();
-    // In a drawing, the name of the program stands in a column.
+    // Two spaces after the name of the program mean a drawing.
     (words.first()? == "plywood" && !line.contains("plywood  ") && !line.contains('…')).then_some(words)
 }
 
-/// Says whether a word may stand before a command: a prompt, a key of YAML, `sudo` with its
-/// options, a variable.
+/// Returns true if a word may precede a command: a prompt, a key of YAML, `sudo` with its options,
+/// a variable.
 fn leads_to_a_call(word: &str) -> bool {
     ["$", "-", "run:", "cmd:", "sudo"].contains(&word)
         || word.starts_with("--preserve-env")

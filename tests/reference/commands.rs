@@ -1,8 +1,8 @@
-//! The page of commands, from the command line's own definition.
+//! Generates the page of commands from the definition of the command line.
 
 use clap::{Arg, Command};
 
-/// Returns one section a command, with its usage and a table of its options.
+/// Returns one section for each command, with its usage and a table of its options.
 pub(crate) fn sections(command: &Command) -> String {
     let mut text = String::from("## Options of every command\n\n");
     text.push_str(&table(command.get_arguments().filter(|arg| arg.is_global_set())));
@@ -27,7 +27,7 @@ fn section(text: &mut String, above: &str, command: &Command) {
     }
 }
 
-/// Help and version say nothing about a command.
+/// Returns true for arguments that are specific to a command, so not for help and version.
 fn is_own(arg: &Arg) -> bool {
     !arg.is_global_set() && arg.get_id() != "help" && arg.get_id() != "version"
 }
@@ -71,8 +71,7 @@ fn value_name(arg: &Arg) -> String {
     names.first().map_or_else(|| arg.get_id().to_string().to_uppercase(), ToString::to_string)
 }
 
-/// Returns the help with the values an option takes; the bracket that names its default is a column
-/// of its own.
+/// Returns the help with the possible values of an option. The default has its own column.
 fn help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let help = help.split(" [default:").next().unwrap_or_default().replace('|', "\\|");

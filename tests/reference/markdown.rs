@@ -1,11 +1,11 @@
-//! Writes the reference page of a JSON schema: one section a table of TOML, one row a key.
+//! Generates the reference page of a JSON schema: one section for each table of TOML, and one row
+//! for each key.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-/// Returns the sections of `schema`, whose tables are at `path` in a file (empty for its top
-/// level).
+/// Returns the sections of `schema`. `top` is the heading of its top level.
 pub(crate) fn sections(schema: &Value, top: &str) -> String {
     let mut page = Page { defs: &schema["$defs"], text: String::new() };
     page.section(top, &Table { path: Vec::new(), preface: "", schema });
@@ -17,10 +17,10 @@ struct Page<'a> {
     text: String,
 }
 
-/// A table that gets a section of its own.
+/// A table with its own section.
 struct Table<'a> {
     path: Vec<String>,
-    /// What is said where it is used; it outweighs what it says itself.
+    /// The description at the place of use. It replaces the description of the table itself.
     preface: &'a str,
     schema: &'a Value,
 }
@@ -50,7 +50,7 @@ impl<'a> Page<'a> {
         self.push(&format!("| `{key}` | {kind} | {default} | {meaning} |\n"));
     }
 
-    /// Explains each word that the value of `key` may be.
+    /// Explains each possible word of the value of `key`.
     fn choices(&mut self, key: &str, value: &'a Value) {
         let schema = self.resolve(value);
         let (schema, subject) = match schema["type"] == "array" {
@@ -68,7 +68,8 @@ impl<'a> Page<'a> {
         self.push("\n");
     }
 
-    /// Returns the tables below `key`: one, one for each name, or one for each alternative.
+    /// Returns the tables below `key`: a single one, one for each name, or one for each
+    /// alternative.
     fn tables(&self, path: &[String], key: &str, value: &'a Value) -> Vec<Table<'a>> {
         let table = |name: &[&str], preface, schema| {
             let path = path.iter().map(String::as_str).chain([key]).chain(name.iter().copied());
@@ -118,7 +119,7 @@ impl<'a> Page<'a> {
         kinds.join(" or ")
     }
 
-    /// Follows references, and looks through "or null": TOML has no null.
+    /// Follows references, and ignores the alternative null, which TOML does not have.
     fn resolve(&self, schema: &'a Value) -> &'a Value {
         if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
             return self.resolve(&self.defs[name]);
@@ -139,8 +140,7 @@ fn alternatives(schema: &Value) -> impl Iterator<Item = &Value> {
     ["oneOf", "anyOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten()
 }
 
-/// Returns the alternatives that are a table with one key: the key, its value, and what is said of
-/// it.
+/// Returns the alternatives that are a table with one key: the key, its value and its description.
 fn variants(schema: &Value) -> impl Iterator<Item = (&str, &Value, &str)> {
     alternatives(schema).filter_map(|variant| {
         let (name, value) = variant["properties"].as_object()?.iter().next()?;
@@ -148,7 +148,7 @@ fn variants(schema: &Value) -> impl Iterator<Item = (&str, &Value, &str)> {
     })
 }
 
-/// Returns the schema of the values of a table whose keys are free, or held to a pattern.
+/// Returns the schema of the values of a table with arbitrary keys, or with keys of a pattern.
 fn named(schema: &Value) -> &Value {
     let by_pattern = schema["patternProperties"].as_object().and_then(|patterns| patterns.values().next());
     by_pattern.unwrap_or(&schema["additionalProperties"])
@@ -158,7 +158,7 @@ fn is_table(schema: &Value) -> bool {
     schema["properties"].is_object()
 }
 
-/// Returns the JSON type, "or null" left out.
+/// Returns the JSON type, without null.
 fn kind_name(schema: &Value) -> Option<&str> {
     let kinds = match &schema["type"] {
         Value::Array(kinds) => kinds.as_slice(),
@@ -181,8 +181,8 @@ fn description(schema: &Value) -> &str {
     schema["description"].as_str().unwrap_or_default()
 }
 
-/// Returns a default as TOML, or nothing where it is only "absent" or a table, whose keys have
-/// theirs.
+/// Returns a default as TOML. Empty for a missing default, and for a table, whose keys have their
+/// own.
 fn default(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -1,4 +1,4 @@
-//! The messages that the book quotes are those of the program.
+//! Checks that the program has the messages that the book quotes.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use super::file;
 use super::page::Page;
 
-/// Returns the text literals of Rust source, as the program has them, with `…` for each value that
-/// is put in.
+/// Returns the string literals of Rust source as the program prints them, with `…` for each
+/// inserted value.
 fn literals(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = source;
@@ -15,7 +15,7 @@ fn literals(source: &str) -> Vec<String> {
         let (sign, after) = (&rest[at..=at], &rest[at + 1..]);
         rest = match sign {
             "\"" => literal(after, &mut found),
-            // A character that is a quotation mark.
+            // A character literal may be a quotation mark.
             "'" => after.strip_prefix("\"'").or(after.strip_prefix("\\\"'")).unwrap_or(after),
             _ => after
                 .strip_prefix('/')
@@ -25,7 +25,7 @@ fn literals(source: &str) -> Vec<String> {
     found
 }
 
-/// Takes one literal, whose opening quotation mark is gone, and returns what follows it.
+/// Reads a literal after its opening quotation mark. Returns the source after it.
 fn literal<'a>(source: &'a str, found: &mut Vec<String>) -> &'a str {
     let mut text = String::new();
     let mut chars = source.char_indices().peekable();
@@ -37,7 +37,7 @@ fn literal<'a>(source: &'a str, found: &mut Vec<String>) -> &'a str {
             }
             '\\' => match chars.next() {
                 Some((_, 'n')) => text.push('\n'),
-                // The line goes on after the space at the start of the next one.
+                // A backslash at the end of a line skips the line feed and the spaces after it.
                 Some((_, '\n')) => while chars.next_if(|(_, sign)| sign.is_whitespace()).is_some() {},
                 Some((_, escaped)) => text.push(escaped),
                 None => {}
@@ -83,12 +83,12 @@ fn every_message_of_the_page_on_troubleshooting_is_one_of_the_program() {
     assert!(messages.len() > 20, "{} messages", messages.len());
     for message in messages {
         let is_known = known.iter().any(|literal| literal.contains(message));
-        assert!(is_known, "docs/troubleshooting.md quotes `{message}`, which the program does not say");
+        assert!(is_known, "docs/troubleshooting.md quotes `{message}`, which the program does not print");
     }
 }
 
 #[test]
-fn literals_are_found_as_the_program_has_them() {
+fn literals_are_found_as_the_program_prints_them() {
     let source =
         "#[error(\"cannot open `{path}`: {0:?}\")] // \"no\"\n let c = '\"'; let t = \"a \\\n   b\\\"\";";
     assert_eq!(literals(source), ["cannot open `…`: …", "a b\""]);

@@ -1,4 +1,4 @@
-//! The client against a registry: authentication, manifests, lists, redirects.
+//! Tests of the client with a registry: authentication, manifests, lists, redirects.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use plywood::registry::{
 };
 
 #[test]
-fn blobs_manifests_and_tags_go_there_and_come_back() {
+fn blobs_manifests_and_tags_can_be_pushed_and_pulled() {
     let server = Server::open();
     let client = client(Settings::default());
     let remote = client.remote(&repository(&server, "a/b"), Access::Delete);
@@ -54,7 +54,7 @@ fn tags(remote: &Remote) -> Vec<String> {
     remote.tags().unwrap().iter().map(Tag::to_string).collect()
 }
 
-/// What is beyond the end of such a list would be missing in silence.
+/// Tags beyond the end of such a list would be missing silently.
 #[test]
 fn a_list_of_tags_that_does_not_end_is_refused() {
     let bench = Bench::new();
@@ -70,7 +70,7 @@ fn a_list_of_tags_that_does_not_end_is_refused() {
 }
 
 #[test]
-fn a_proxy_that_is_not_there_is_named() {
+fn an_unreachable_proxy_is_named() {
     let host = format!("{ELSEWHERE}:5000");
     let error = |proxy: &str| {
         let environment = [("HTTPS_PROXY".to_owned(), proxy.to_owned())].into();
@@ -88,7 +88,7 @@ fn a_proxy_that_is_not_there_is_named() {
 }
 
 #[test]
-fn plain_http_is_spoken_through_a_proxy_where_that_is_allowed() {
+fn plain_http_goes_through_a_proxy_if_the_host_allows_it() {
     let server = Server::open();
     let tunnel = Tunnel::start();
     let host = format!("{ELSEWHERE}:{}", server.port());
@@ -105,7 +105,7 @@ fn plain_http_is_spoken_through_a_proxy_where_that_is_allowed() {
 }
 
 #[test]
-fn a_page_in_place_of_a_blob_is_no_blob() {
+fn a_page_instead_of_a_blob_is_refused() {
     let bench = Bench::new();
     let page = Fault::Answer(200, &["Content-Type: text/html"], "<html>log in</html>");
     bench.proxy.hurt("HEAD", "blobs", page.clone(), 1);
@@ -147,7 +147,7 @@ fn manifests_that_are_wrong_are_refused() {
 }
 
 #[test]
-fn transient_failures_are_tried_again_when_the_registry_says() {
+fn transient_failures_are_retried_after_the_time_that_the_registry_names() {
     let bench = Bench::new();
     let manifest = bench.store_image();
     for status in [500, 502, 503] {
@@ -173,14 +173,14 @@ fn transient_failures_are_tried_again_when_the_registry_says() {
     );
     let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error:?}");
-    assert_eq!(bench.proxy.lines().len(), 1, "what is forbidden stays forbidden");
+    assert_eq!(bench.proxy.lines().len(), 1, "a refusal is not retried");
 }
 
 #[test]
 fn a_layer_is_never_fetched_from_the_urls_of_a_manifest() {
     let bench = Bench::new();
     let elsewhere = Proxy::start(bench.server.port());
-    // The end of an archive.
+    // An empty archive.
     let layer = [0; 1024];
     let digest = Digest::of(layer);
     let config = format!(
@@ -218,7 +218,7 @@ fn a_layer_is_never_fetched_from_the_urls_of_a_manifest() {
 #[test]
 fn credentials_do_not_follow_a_redirect_to_another_host() {
     let content = noise(1000);
-    // One registry redirects to the other, as to a storage.
+    // One registry redirects to the other, which plays a storage server.
     let (bench, storage) = (Bench::new(), Bench::new());
     let digest = storage.store(&content);
     let url = format!("http://{}/v2/a/blobs/{digest}", storage.proxy.host());
@@ -233,13 +233,13 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
 }
 
 #[test]
-fn no_redirect_leads_out_of_encryption() {
+fn redirects_from_tls_to_plain_http_are_not_followed() {
     let bench = Bench::new();
     let digest = bench.store(b"content");
     bench.proxy.hurt("GET", "blobs", Fault::Redirect(format!("http://{ELSEWHERE}/blob")), 1);
     let error = pull(&bench.remote, &digest, 7).unwrap_err();
     assert!(matches!(&error, RegistryError::PlainHttp { host } if host == ELSEWHERE), "{error:?}");
-    assert_eq!(bench.proxy.lines().len(), 1, "it is not tried again");
+    assert_eq!(bench.proxy.lines().len(), 1, "the request is not retried");
 }
 
 /// Returns a manifest that refers to another one.
@@ -257,7 +257,7 @@ fn referrer(subject: &RawManifest, kind: &str, number: usize) -> RawManifest {
 }
 
 #[test]
-fn referrers_are_listed_also_where_the_registry_keeps_no_list() {
+fn referrers_are_listed_also_if_the_registry_keeps_no_list() {
     let bench = Bench::new();
     let subject = bench.store_image();
     for (number, kind) in ["application/a", "application/b"].into_iter().enumerate() {
@@ -277,7 +277,7 @@ fn referrers_are_listed_also_where_the_registry_keeps_no_list() {
 fn referrers_that_are_added_at_the_same_time_all_stay() {
     let bench = Bench::new();
     let subject = bench.store_image();
-    // Three programs, each of which writes two at once.
+    // Three clients, each of which writes two referrers at once.
     std::thread::scope(|scope| {
         for program in 0..3 {
             let remote = client(Settings::default()).remote(bench.remote.repository(), Access::Push);
@@ -291,7 +291,7 @@ fn referrers_that_are_added_at_the_same_time_all_stay() {
 }
 
 #[test]
-fn tokens_are_fetched_for_what_is_done_and_again_while_a_transfer_runs() {
+fn tokens_are_fetched_for_each_access_and_renewed_during_a_transfer() {
     let bench = Bench::new();
     let content = noise(1_000_000);
     let digest = bench.store(&content);
@@ -304,7 +304,7 @@ fn tokens_are_fetched_for_what_is_done_and_again_while_a_transfer_runs() {
     let form = "client_id=plywood&service=test&scope=repository%3Aa%3Apull%2Cpush";
     assert!(tokens.iter().all(|seen| seen.line.ends_with(form) && !seen.authorized), "{tokens:?}");
 
-    // Each of HEAD, POST and PUT finds its token used up.
+    // The tokens of HEAD, POST and PUT are all used up.
     assert_eq!(push(&bench.remote, &noise(50_000)).unwrap(), How::Moved);
 
     let anonymous = bench.remote.clone();
@@ -315,7 +315,7 @@ fn tokens_are_fetched_for_what_is_done_and_again_while_a_transfer_runs() {
 }
 
 #[test]
-fn texts_of_a_registry_reach_neither_a_url_nor_the_terminal_as_they_are() {
+fn texts_of_a_registry_are_escaped_and_never_put_into_urls() {
     let bench = Bench::new();
     let project = Project::new("");
     let repository = format!("{}/a", bench.proxy.host());
@@ -341,8 +341,8 @@ fn texts_of_a_registry_reach_neither_a_url_nor_the_terminal_as_they_are() {
     }
 }
 
-/// Some services give tokens that last for seconds or for a few requests. With many workers, others
-/// use up each token.
+/// Some services issue tokens for seconds or a few requests. With many workers, other workers use
+/// up each token.
 #[test]
 fn short_lived_tokens_last_for_many_workers() {
     let bench = Bench::new();
@@ -372,7 +372,7 @@ fn short_lived_tokens_last_for_many_workers() {
             pull_all(workers);
         }
     }
-    // A registry that refuses every token is not asked forever.
+    // If a registry refuses every token, the client gives up.
     bench.proxy.guard(0);
     let error = pull(&bench.remote, &digests[0], 1000).unwrap_err();
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");
@@ -380,7 +380,7 @@ fn short_lived_tokens_last_for_many_workers() {
 }
 
 #[test]
-fn accounts_reach_the_token_service_as_it_wants_them() {
+fn accounts_are_sent_to_the_token_service_in_the_right_form() {
     let bench = Bench::new();
     let digest = bench.store(b"content");
     bench.proxy.guard(100);
@@ -406,8 +406,8 @@ fn accounts_reach_the_token_service_as_it_wants_them() {
 }
 
 #[test]
-fn no_credential_is_in_anything_that_is_shown_or_kept() {
-    // Name and password as requests carry them.
+fn credentials_are_neither_shown_nor_stored() {
+    // Name and password as in the header of requests.
     const ENCODED: &str = "dGVzdGVyOnBhc3M6d29yZA==";
     let bench = Bench::new();
     bench.store_image();
@@ -425,7 +425,7 @@ fn no_credential_is_in_anything_that_is_shown_or_kept() {
     bench.proxy.hurt("GET", "/token", Fault::Answer(401, &[], r#"{"details":"wrong password"}"#), 1);
     shown.push(run("latest"));
     assert!(shown[1].contains("has no image `absent`") && shown[2].contains("wrong password"), "{shown:?}");
-    // The trace tells what was asked and answered.
+    // The trace shows requests and answers.
     let traced = &shown[0];
     for told in
         [r#"{"event":"trace","#, "status=401", "status=200", "www-authenticate: ", "has_credentials=true"]
@@ -439,5 +439,5 @@ fn no_credential_is_in_anything_that_is_shown_or_kept() {
     }
     let search = ["-raF", "-e", PASSWORD, "-e", ENCODED];
     let kept = std::process::Command::new("grep").args(search).arg(project.store()).output().unwrap();
-    assert_eq!((kept.status.code(), kept.stdout), (Some(1), Vec::new()), "nothing is found");
+    assert_eq!((kept.status.code(), kept.stdout), (Some(1), Vec::new()), "credentials are found");
 }

@@ -1,4 +1,5 @@
-//! Transfers of blobs, through a proxy that breaks connections as networks and registries do.
+//! Tests of transfers of blobs, through a proxy that breaks connections like networks and
+//! registries.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use plywood::registry::{
 };
 
 #[test]
-fn a_download_goes_on_where_it_was_cut() {
+fn a_download_continues_where_it_was_cut() {
     let bench = Bench::new();
     let content = noise(2_000_000);
     let digest = bench.store(&content);
@@ -27,7 +28,7 @@ fn a_download_goes_on_where_it_was_cut() {
 }
 
 #[test]
-fn a_registry_without_ranges_is_read_past_the_cut() {
+fn a_download_without_ranges_skips_the_bytes_before_the_cut() {
     let bench = Bench::new();
     let content = noise(300_000);
     let digest = bench.store(&content);
@@ -37,7 +38,7 @@ fn a_registry_without_ranges_is_read_past_the_cut() {
 }
 
 #[test]
-fn a_registry_that_cannot_go_on_in_the_middle_is_read_from_the_start() {
+fn a_download_restarts_if_the_registry_fails_for_ranges() {
     let bench = Bench::new();
     let content = noise(300_000);
     let digest = bench.store(&content);
@@ -49,11 +50,11 @@ fn a_registry_that_cannot_go_on_in_the_middle_is_read_from_the_start() {
         bench.proxy.hurt("GET", "blobs", Fault::CutAnswer(200_000), 1);
         assert!(pull(&bench.remote, &digest, 300_000).unwrap() == content, "{fault:?}");
         let ranges = bench.proxy.take().iter().filter(|seen| seen.range.is_some()).count();
-        assert_eq!(ranges, 1, "it is not asked again for what it cannot do");
+        assert_eq!(ranges, 1, "the range is not requested again");
     }
 }
 
-/// The registry's copy may be cut off, and then no retry gives more.
+/// The copy in the registry may be cut off. Retries do not help then.
 #[test]
 fn a_blob_that_is_too_short_is_reported() {
     let bench = Bench::new();
@@ -68,7 +69,7 @@ fn a_blob_that_is_too_short_is_reported() {
 
 /// Without a length, the end of an answer looks like a broken connection.
 #[test]
-fn an_answer_that_never_ends_is_over_when_all_is_there() {
+fn an_answer_without_end_ends_when_all_bytes_have_arrived() {
     let bench = Bench::new();
     let content = noise(300_000);
     let digest = bench.store(&content);
@@ -78,7 +79,7 @@ fn an_answer_that_never_ends_is_over_when_all_is_there() {
 }
 
 #[test]
-fn a_registry_that_drips_is_given_up() {
+fn a_download_that_is_too_slow_is_given_up() {
     let bench = Bench::patient(Duration::from_secs(2));
     let digest = bench.store(&noise(100_000));
     bench.proxy.hurt("GET", "blobs", Fault::Slow(1), 1);
@@ -89,7 +90,8 @@ fn a_registry_that_drips_is_given_up() {
     assert!(source.ends_with("less than 16 KiB came in 2 s"), "{error}: {source}");
 }
 
-/// A registry that is up and never answers must not block a build that can go on without it.
+/// A registry that accepts connections and never answers must not block a build that can continue
+/// without it.
 #[test]
 fn a_registry_that_never_answers_is_given_up_when_patience_ends() {
     let bench = Bench::patient(Duration::from_millis(300));
@@ -122,7 +124,7 @@ fn an_interrupt_ends_the_wait_for_an_answer() {
 }
 
 #[test]
-fn a_damaged_blob_is_fetched_again_and_never_passed_on() {
+fn a_damaged_blob_is_downloaded_again_and_never_passed_on() {
     let bench = Bench::new();
     let content = noise(300_000);
     let digest = bench.store(&content);
@@ -140,7 +142,7 @@ fn a_damaged_blob_is_fetched_again_and_never_passed_on() {
 }
 
 #[test]
-fn a_document_that_would_fill_the_memory_is_not_even_asked_for() {
+fn a_document_that_would_fill_the_memory_is_not_requested() {
     let bench = Bench::new();
     let error = pull(&bench.remote, &Digest::of("config"), 1 << 40).unwrap_err();
     assert!(matches!(error, RegistryError::TooLarge { .. }), "{error:?}");
@@ -148,7 +150,7 @@ fn a_document_that_would_fill_the_memory_is_not_even_asked_for() {
 }
 
 #[test]
-fn an_upload_whose_acknowledgement_got_lost_is_not_sent_again() {
+fn an_upload_whose_answer_is_lost_is_not_repeated() {
     let bench = Bench::new();
     let content = noise(1_000_000);
     bench.proxy.hurt("PUT", "blobs/uploads", Fault::LoseAnswer, 1);
@@ -173,7 +175,7 @@ fn an_upload_that_is_cut_starts_again() {
 }
 
 #[test]
-fn an_upload_waits_for_a_registry_that_is_busy_and_believes_no_page() {
+fn an_upload_waits_for_a_busy_registry_and_does_not_accept_a_page_as_success() {
     let bench = Bench::new();
     bench.proxy.hurt("POST", "blobs/uploads", Fault::Answer(429, &["Retry-After: 1"], ""), 1);
     bench.proxy.hurt("PUT", "blobs/uploads", Fault::Answer(502, &[], ""), 1);
@@ -188,7 +190,7 @@ fn an_upload_waits_for_a_registry_that_is_busy_and_believes_no_page() {
 
 /// A client that sends the whole body first never reads the refusal.
 #[test]
-fn a_refusal_of_a_large_upload_is_heard() {
+fn a_refusal_of_a_large_upload_is_reported() {
     let bench = Bench::new();
     let content = noise(8_000_000);
     bench.proxy.hurt("PUT", "blobs/uploads", Fault::Deaf(413), 1);
@@ -197,9 +199,9 @@ fn a_refusal_of_a_large_upload_is_heard() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("PATCH")).count(), 1, "{lines:?}");
 }
 
-/// The file of a blob was another when it was verified.
+/// The file of a blob has changed since it was verified.
 #[test]
-fn a_blob_that_is_not_what_its_digest_says_is_never_sent_to_its_end() {
+fn an_upload_of_a_blob_with_a_wrong_digest_is_aborted() {
     let (content, other) = (noise(2_500_000), noise(2_500_001));
     for chunk_bytes in [None, Some(1 << 20)] {
         let bench = Bench::with(|_| HostSettings { chunk_bytes, ..HostSettings::default() });
@@ -216,9 +218,10 @@ fn a_blob_that_is_not_what_its_digest_says_is_never_sent_to_its_end() {
     }
 }
 
-/// A registry whose disk was full has an empty copy; some registries and proxies say no size.
+/// A registry whose disk was full may have an empty copy. Some registries and proxies report no
+/// size.
 #[test]
-fn a_copy_without_a_size_is_looked_into() {
+fn a_copy_without_a_reported_size_is_checked() {
     let bench = Bench::new();
     let content = noise(10_000);
     let no_size = || Fault::Answer(200, &["Content-Length: 0"], "");
@@ -235,13 +238,13 @@ fn a_copy_without_a_size_is_looked_into() {
 }
 
 #[test]
-fn blobs_go_in_pieces_where_they_have_to() {
+fn blobs_are_uploaded_in_chunks_if_necessary() {
     let bench = Bench::with(|_| HostSettings { chunk_bytes: Some(1 << 20), ..HostSettings::default() });
     let content = noise(2_500_000);
     bench.proxy.hurt("PATCH", "blobs/uploads", Fault::CutRequest(1000), 1);
     assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
     let pieces = bench.proxy.lines().iter().filter(|line| line.starts_with("PATCH")).count();
-    assert_eq!(pieces, 4, "one was cut, then three");
+    assert_eq!(pieces, 4, "one chunk was cut, and then three were sent");
     assert!(pull(&bench.remote, &Digest::of(&content), 2_500_000).unwrap() == content);
 
     let bench = Bench::new();
@@ -271,7 +274,7 @@ fn a_registry_without_mounts_gets_the_bytes() {
 }
 
 #[test]
-fn a_registry_that_takes_no_pieces_gets_the_whole() {
+fn a_registry_without_chunks_gets_the_whole_blob() {
     let bench = Bench::new();
     bench.proxy.hurt("PATCH", "blobs/uploads", Fault::Answer(405, &[], "{}"), usize::MAX);
     let content = noise(2_500_000);
@@ -280,7 +283,7 @@ fn a_registry_that_takes_no_pieces_gets_the_whole() {
 }
 
 #[test]
-fn nothing_is_sent_when_all_is_there() {
+fn an_image_that_the_registry_has_is_not_uploaded() {
     let bench = Bench::new();
     let layers: Vec<_> = (0..6u8).map(|number| noise(1000 + usize::from(number))).collect();
     let mut blobs: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
@@ -306,7 +309,7 @@ fn nothing_is_sent_when_all_is_there() {
     assert!(lines.iter().all(|line| line.starts_with("HEAD")), "{lines:?}");
 }
 
-/// A push of an image that the registry has takes one round trip for the manifest and one for all
+/// Pushing an image that the registry has takes one round trip for the manifest and one for all
 /// blobs.
 #[test]
 fn all_blobs_are_looked_up_at_once() {
@@ -337,7 +340,7 @@ fn all_blobs_are_looked_up_at_once() {
 }
 
 #[test]
-fn a_blob_that_an_image_names_twice_is_sent_once() {
+fn a_blob_that_an_image_names_twice_is_uploaded_once() {
     let bench = Bench::new();
     let content = noise(100_000);
     let (source, digest) = (content.as_slice(), Digest::of(&content));
@@ -348,7 +351,7 @@ fn a_blob_that_an_image_names_twice_is_sent_once() {
     assert_eq!(bench.proxy.lines().iter().filter(|line| line.starts_with("PUT")).count(), 1);
 }
 
-/// Bytes that come a thousand in a millisecond.
+/// A source of a thousand bytes per millisecond.
 struct Dripping<'a>(&'a [u8]);
 
 impl BlobSource for Dripping<'_> {
@@ -365,7 +368,7 @@ impl Read for Dripping<'_> {
     }
 }
 
-/// The slow one would take ten seconds.
+/// The slow transfer would take ten seconds.
 #[test]
 fn transfers_are_stopped_when_another_one_fails_for_good() {
     let bench = Bench::new();
