@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use plywood::distro::{Architecture, BaseName, BaseSource, apt};
-use plywood::element::{BaseNames, Resolution, resolve};
+use plywood::element::{BaseNames, Distribution, Mapping, Resolution, resolve};
 use plywood::image::{ImageDefinition, ImageName};
 use plywood::load;
 use plywood::plan::{Foundation, Plan, Request, Seal, Step, Work, plan_image};
@@ -112,7 +112,35 @@ fn bases_are_pinned() {
         let variables = base.variables(Architecture::Amd64);
         let mut text = format!("base:{name} {}\n", base.identity());
         variables.iter().for_each(|(name, value)| text += &format!("  variable {name} = {value}\n"));
-        apt::bootstrap(source, "/target").iter().for_each(|word| text += &format!("  word {word}\n"));
+        apt::bootstrap(source, Architecture::Amd64, "/target")
+            .iter()
+            .for_each(|word| text += &format!("  word {word}\n"));
         assert_golden(&format!("base-{name}"), &text);
+    }
+}
+
+#[test]
+fn packages_have_the_names_of_the_release() {
+    let catalog = load::load_catalog(&[root().join("elements")]).unwrap();
+    for (element, package, names) in [
+        ("base", "systemd-timesyncd", [("noble", None), ("focal", None), ("xenial", Some("systemd"))]),
+        (
+            "dhcp-network",
+            "systemd-resolved",
+            [("noble", None), ("jammy", Some("systemd")), ("xenial", Some("systemd"))],
+        ),
+        ("growroot", "fdisk", [("noble", None), ("focal", None), ("xenial", Some("util-linux"))]),
+        ("cloud-init", "netplan.io", [("noble", None), ("focal", None), ("xenial", Some("nplan"))]),
+        ("kernel", "linux-image-cloud-amd64", [("noble", Some("linux-image-virtual")); 3]),
+        ("kernel", "linux-image-arm64", [("noble", Some("linux-image-generic")); 3]),
+    ] {
+        let map = catalog.get(element).unwrap().package_map().unwrap().unwrap();
+        for (release, name) in names {
+            let found = match map.look_up(package, Distribution::new("ubuntu", release)) {
+                Mapping::Absent => None,
+                Mapping::To(names) => Some(names.join(" ")),
+            };
+            assert_eq!(found.as_deref(), name, "{element} {package} {release}");
+        }
     }
 }

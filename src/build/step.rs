@@ -34,6 +34,9 @@ const ENVIRONMENT: &str = Event::ENVIRONMENT;
 /// The default install type, which [`INSTALL_TYPE_FRAGMENT`] sets.
 const INSTALL_TYPE: &str = "DIB_DEFAULT_INSTALLTYPE";
 
+/// apt's exit status if it fails.
+const APT_FAILED: i32 = 100;
+
 /// Runs on the build host, because an image may have no program.
 const FIRST_BOOT: &str = include_str!("first-boot.sh");
 
@@ -361,7 +364,11 @@ impl StepRun<'_> {
             network: Network::Host,
             traced: false,
         };
-        let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
+        let mut outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
+        // For images without a base, it is the choice of their elements.
+        if self.choices == Choices::Plywood && apt::left_old_indices(&outcome.tail) {
+            outcome.exit = Exit::Status(APT_FAILED);
+        }
         match outcome.success() {
             Ok(()) => Ok(self.packages.index_refreshed(root.path())?),
             Err(_) if self.packages.use_kept_indices(root.path())? => {

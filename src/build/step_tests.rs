@@ -114,6 +114,22 @@ fn indices_are_fetched_once_as_long_as_they_are_fresh() {
 }
 
 #[test]
+fn an_old_apt_that_could_not_fetch_an_index_fails() {
+    let (world, plan) =
+        (World::default(), image(vec![element("a").hook("install.d/50-a", "apt-get -y install web")]).plan());
+    world.stack(&plan).unwrap();
+    world.restart();
+    let prints =
+        b"W: Some index files failed to download. They have been ignored, or old ones used instead.\n";
+    world.behave(but_for("apt-get update", Effect { prints: prints.to_vec(), ..Effect::default() }));
+    let plan =
+        Image { revision: "2".to_owned(), ..image(vec![element("a").hook("install.d/50-a", "apt-get")]) };
+    let plan = plan.plan();
+    let error = world.builder(&Registries::none(&world)).steps(&plan, &plan.steps[1..], &[]).err().unwrap();
+    assert!(error.to_string().ends_with("failed with exit status 100"), "{error}");
+}
+
+#[test]
 fn indices_of_an_earlier_build_do_where_they_cannot_be_fetched() {
     let (world, plan) =
         (World::default(), image(vec![element("a").hook("install.d/50-a", "apt-get -y install web")]).plan());

@@ -64,6 +64,9 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
         // First: on a full disk, hooks fail with many different messages.
         BuildError::HookFailed(failure) if has_no_room(&failure.outcome) => Some(make_room(plywood)),
         BuildError::TaskFailed { outcome, .. } if has_no_room(outcome) => Some(make_room(plywood)),
+        BuildError::TaskFailed { outcome, .. } if let Some(cure) = archive_trouble(&outcome.tail) => {
+            Some(cure.to_owned())
+        }
         BuildError::HookFailed(failure) if let Exit::OverLimit(limit) = failure.outcome.exit => {
             Some(raise(limit))
         }
@@ -131,6 +134,51 @@ fn has_no_room(outcome: &Outcome) -> bool {
     outcome.tail.iter().any(|line| line.contains("No space left on device"))
 }
 
+/// What apt and dpkg print about trouble with an archive, and the cure. The first match counts: if
+/// a key is unknown, apt also says that the archive is not signed.
+const ARCHIVE_TROUBLE: [(&str, &str); 8] = [
+    (
+        "NO_PUBKEY",
+        "the keyring lacks the key that signs this archive: name a file that has it with `DIB_APT_KEYRING=FILE`",
+    ),
+    (
+        "EXPKEYSIG",
+        "the key in the keyring has expired: update the package that brings the keyring, or name another file \
+         with `DIB_APT_KEYRING=FILE`",
+    ),
+    (
+        "is not signed",
+        "plywood uses signed archives alone: name another mirror with `DIB_DISTRIBUTION_MIRROR`",
+    ),
+    (
+        "does not have a Release file",
+        "this mirror lacks a suite of the base: name another mirror with `DIB_DISTRIBUTION_MIRROR`. Releases that \
+         have ended move to archives such as http://archive.debian.org/debian and \
+         http://old-releases.ubuntu.com/ubuntu",
+    ),
+    ("Mirror sync in progress", HALF_SYNCHRONIZED),
+    ("Hash Sum mismatch", HALF_SYNCHRONIZED),
+    (
+        "is expired",
+        "if the release has ended: set `Acquire::Check-Valid-Until \"false\";` in /etc/apt/apt.conf.d on this host. \
+         Otherwise the mirror is old: name another with `DIB_DISTRIBUTION_MIRROR`",
+    ),
+    (
+        "unknown compression for member",
+        "the dpkg of this host cannot read the packages of this release: Ubuntu from 22.04 on needs dpkg 1.21.18 \
+         or later (Debian 12, Ubuntu 22.04)",
+    ),
+];
+
+const HALF_SYNCHRONIZED: &str =
+    "the mirror is being synchronized: build again later, or name another with `DIB_DISTRIBUTION_MIRROR`";
+
+/// Returns the cure for a task that failed because of a package archive.
+fn archive_trouble(tail: &[String]) -> Option<&'static str> {
+    let is_printed = |text: &str| tail.iter().any(|line| line.contains(text));
+    ARCHIVE_TROUBLE.iter().find(|(text, _)| is_printed(text)).map(|(_, cure)| *cure)
+}
+
 fn make_room(plywood: &str) -> String {
     format!("{plywood} store gc, or another disk with `--store DIR`")
 }
@@ -188,6 +236,7 @@ fn packages(error: &PackageError, plywood: &str) -> Option<String> {
         PackageError::NoMirror { .. } => {
             Some(format!("DIB_DISTRIBUTION_MIRROR=http://MIRROR/debian {plywood} build …"))
         }
+        PackageError::NoKeyring { path, variable, .. } => Some(no_keyring(path, variable)),
         PackageError::ToolMissing { program, package } => Some(probe::installer().cure(program, package)),
         PackageError::ProxyDetector { program, .. } => Some(format!(
             "run `{program} URL` to see what it answers, or set `Acquire::http::Proxy` in its place"
@@ -200,6 +249,20 @@ fn packages(error: &PackageError, plywood: &str) -> Option<String> {
             Some("build once without `--offline`: the store keeps what is downloaded".to_owned())
         }
         PackageError::Io(error) => error.hint(),
+    }
+}
+
+/// The packages that bring the keyrings of our bases, by the names of the files.
+const KEYRINGS: [(&str, &str); 2] = [
+    ("debian-archive-keyring.gpg", "debian-archive-keyring"),
+    ("ubuntu-archive-keyring.gpg", "ubuntu-keyring"),
+];
+
+fn no_keyring(path: &Path, variable: &str) -> String {
+    let name = format!("name a file of keys with `{variable}=FILE`");
+    match KEYRINGS.iter().find(|(file, _)| path.file_name().is_some_and(|name| name == *file)) {
+        Some((_, package)) => format!("{}, or {name}", probe::installer().cure(package, package)),
+        None => name,
     }
 }
 

@@ -6,7 +6,9 @@
 //!
 //! Source: apt.conf(5), mmdebstrap(1).
 
-use super::{Mmdebstrap, PRIVATE, Setting, TOOLS};
+use std::collections::BTreeSet;
+
+use super::{Architecture, Mmdebstrap, PRIVATE, Setting, TOOLS};
 
 /// Whether plywood or the image configures apt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,9 @@ DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 /// The file in a job's state in which apt caches what it has read from the package indices.
 pub const INDEX_DIGEST: &str = "srcpkgcache.bin";
 
+/// The directory in which mmdebstrap has its own hooks.
+const HOOK_DIRECTORIES: &str = "/usr/share/mmdebstrap/hooks";
+
 /// The file of accounts at archives, beside apt's configuration.
 pub const ACCOUNTS: &str = "auth.conf";
 
@@ -58,6 +63,12 @@ pub const ACCOUNTS: &str = "auth.conf";
 /// configures compression, because plywood reads them.
 pub fn update() -> Vec<String> {
     apt_get("update", ["--option=Acquire::GzipIndexes=false"])
+}
+
+/// Returns true if a refresh printed that it left old indices in place. apt before 2.2 does not
+/// know the setting `Error-Mode` and ends with success.
+pub fn left_old_indices(printed: &[String]) -> bool {
+    printed.iter().any(|line| line.contains("Some index files failed to download"))
 }
 
 /// Returns the command that installs packages and their dependencies.
@@ -89,10 +100,10 @@ pub fn make_initramfs() -> Vec<String> {
 
 /// Returns the command that builds a base's root file system in the empty directory `root`.
 ///
-/// The command names no mirror, so that the image gets the distribution's own package sources.
-/// During the bootstrap, hooks of mmdebstrap replace them by those of the build host. Downloads are
-/// kept in the build host's cache, which is mounted into the root.
-pub fn bootstrap(base: &Mmdebstrap, root: &str) -> Vec<String> {
+/// The image gets the package sources of the definition, or, if it names none, those that
+/// mmdebstrap knows. During the bootstrap, hooks of mmdebstrap replace them by the mirrors that
+/// this build uses. Downloads are kept in the build host's cache, which is mounted into the root.
+pub fn bootstrap(base: &Mmdebstrap, architecture: Architecture, root: &str) -> Vec<String> {
     let suites: Vec<_> = base.suites.iter().map(|suite| quoted(suite)).collect();
     let mut argv = vec![
         "mmdebstrap".to_owned(),
@@ -107,9 +118,21 @@ pub fn bootstrap(base: &Mmdebstrap, root: &str) -> Vec<String> {
     if !base.include.is_empty() {
         argv.push(format!("--include={}", base.include.join(",")));
     }
+    argv.extend(base.hooks.iter().map(|name| format!("--hook-directory={HOOK_DIRECTORIES}/{name}")));
     argv.extend(base.suites.first().cloned());
     argv.push(root.to_owned());
+    argv.extend(sources(base, architecture));
     argv
+}
+
+/// Returns the package sources of the definition as lines, if it names an archive.
+fn sources(base: &Mmdebstrap, architecture: Architecture) -> Option<String> {
+    let line = |suite: &String| {
+        let archive = base.archive_of(suite, architecture)?;
+        Some(format!("deb {archive} {suite} {}", base.components.join(" ")))
+    };
+    let lines: Option<Vec<_>> = base.suites.iter().map(line).collect();
+    lines.map(|lines| lines.join("\n"))
 }
 
 /// Quotes a word for a POSIX shell.
@@ -135,14 +158,17 @@ pub fn configuration(choices: Choices, transport: &[Setting], ca_bundle: Option<
 pub type ReachedArchive<'a> = (&'a str, Option<&'a str>);
 
 /// Returns the table by which package sources of a release are rewritten: lines of `distro`,
-/// `release`, and the `archive` and `security` archives that are known.
+/// `release`, the `archive` and `security` archives that are known, and the `origins`, archives
+/// that are replaced by these like the distribution's own hosts.
 pub fn mirror_table(
     distro: &str,
     release: &str,
+    origins: &BTreeSet<&str>,
     archive: Option<ReachedArchive<'_>>,
     security: Option<ReachedArchive<'_>>,
 ) -> String {
     let mut table = format!("distro\t{distro}\nrelease\t{release}\n");
+    origins.iter().for_each(|uri| table.push_str(&format!("origin\t{uri}\n")));
     for (kind, reached) in [("archive", archive), ("security", security)] {
         if let Some((uri, keyring)) = reached {
             let keyring = keyring.map(|name| format!("{}/{name}", apt_directory())).unwrap_or_default();
@@ -187,13 +213,41 @@ mod tests {
             suites: vec!["bookworm".to_owned(), "bookworm-security".to_owned(), "it's".to_owned()],
             components: vec!["main".to_owned(), "contrib".to_owned()],
             include: vec!["ca-certificates".to_owned()],
+            ..Mmdebstrap::default()
         };
-        let argv = bootstrap(&base, "/root");
+        let argv = bootstrap(&base, Architecture::Amd64, "/root");
         assert_eq!(&argv[argv.len() - 3..], ["--include=ca-certificates", "bookworm", "/root"]);
         assert!(argv.contains(&"--components=main,contrib".to_owned()));
         let setup =
             r#"--setup-hook=/run/plywood/bin/bootstrap-setup "$1" 'bookworm' 'bookworm-security' 'it'\''s'"#;
         assert!(argv.contains(&setup.to_owned()), "{argv:?}");
+    }
+
+    #[test]
+    fn a_bootstrap_gives_the_image_the_archives_of_the_definition() {
+        let base = Mmdebstrap {
+            suites: ["noble", "noble-updates", "noble-security"].map(str::to_owned).to_vec(),
+            components: vec!["main".to_owned(), "universe".to_owned()],
+            mirror: Some("http://a/ubuntu".to_owned()),
+            security_mirror: Some("http://s/ubuntu".to_owned()),
+            ports_mirror: Some("http://p/ubuntu-ports".to_owned()),
+            hooks: vec!["maybe-jessie-or-older".to_owned()],
+            ..Mmdebstrap::default()
+        };
+        let lines = |archives: [&str; 3]| {
+            let suites = ["noble", "noble-updates", "noble-security"];
+            let line = |(archive, suite)| format!("deb http://{archive} {suite} main universe");
+            archives.into_iter().zip(suites).map(line).collect::<Vec<_>>().join("\n")
+        };
+        for (architecture, archives) in [
+            (Architecture::Amd64, ["a/ubuntu", "a/ubuntu", "s/ubuntu"]),
+            (Architecture::Arm64, ["p/ubuntu-ports"; 3]),
+        ] {
+            let argv = bootstrap(&base, architecture, "/root");
+            assert_eq!(argv.last(), Some(&lines(archives)));
+            let hook = "--hook-directory=/usr/share/mmdebstrap/hooks/maybe-jessie-or-older";
+            assert_eq!(argv[argv.len() - 4..argv.len() - 1], [hook, "noble", "/root"]);
+        }
     }
 
     #[test]
@@ -210,11 +264,12 @@ mod tests {
 
     #[test]
     fn the_table_lists_known_archives_only() {
-        let table = mirror_table("debian", "bookworm", Some(("http://m/debian", Some("archive.gpg"))), None);
-        let expected =
-            "distro\tdebian\nrelease\tbookworm\narchive\thttp://m/debian\t/run/plywood/apt/archive.gpg\n";
+        let archive = Some(("http://m/debian", Some("archive.gpg")));
+        let table = mirror_table("debian", "bookworm", &["http://o/x"].into(), archive, None);
+        let expected = "distro\tdebian\nrelease\tbookworm\norigin\thttp://o/x\n\
+                        archive\thttp://m/debian\t/run/plywood/apt/archive.gpg\n";
         assert_eq!(table, expected);
-        let table = mirror_table("debian", "sid", None, Some(("http://m/s", None)));
+        let table = mirror_table("debian", "sid", &BTreeSet::new(), None, Some(("http://m/s", None)));
         assert_eq!(table.lines().last(), Some("security\thttp://m/s\t"));
     }
 }

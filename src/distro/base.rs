@@ -46,6 +46,11 @@ impl BaseDefinition {
         self.provides.iter().cloned().chain(operating_system).collect()
     }
 
+    /// Returns the file of keys that the definition names.
+    pub fn keyring(&self) -> Option<&PathBuf> {
+        self.source.mmdebstrap()?.keyring.as_ref()
+    }
+
     /// Returns the variables that elements rely on. The definition's `env` overrides them.
     pub fn variables(&self, architecture: Architecture) -> BTreeMap<String, String> {
         let facts = [

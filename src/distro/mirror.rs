@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use deb822_fast::Deb822;
 
 use super::transport::Setting;
+use super::{Architecture, BaseDefinition};
 
 /// One entry of a build host's package sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Keyring {
 /// The part of a build host's apt configuration that builds use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AptMachine {
+    /// The distribution of the host, by the `ID` of its `os-release`.
+    pub distro: String,
     pub sources: Vec<PackageSource>,
     /// The settings below `Acquire`.
     pub acquire: Vec<Setting>,
@@ -55,11 +58,13 @@ pub struct Mirror {
     pub keyring: Option<Keyring>,
 }
 
-impl Mirror {
-    /// Returns a mirror verified with the keys that apt trusts.
-    pub fn at(uri: impl Into<String>) -> Self {
-        Self { uri: uri.into(), keyring: None }
-    }
+/// The mirrors and the keyring that a caller names for one base.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedMirrors {
+    pub archive: Option<String>,
+    /// Ignored for a distribution that has its security updates in its archive.
+    pub security: Option<String>,
+    pub keyring: Option<PathBuf>,
 }
 
 /// Parses a file in one-line style (`*.list`). Skips lines that are not package sources.
@@ -116,36 +121,82 @@ fn parse_keyring(value: &str) -> Option<Keyring> {
 }
 
 impl AptMachine {
+    /// Returns the archives from which a base and the images on it get their packages: those that
+    /// the caller names, else those of this host, else those of the base's definition.
+    pub fn mirrors_of(
+        &self,
+        base: &BaseDefinition,
+        architecture: Architecture,
+        named: &NamedMirrors,
+    ) -> Mirrors {
+        let source = base.source.mmdebstrap();
+        let given = named.keyring.clone().map(Keyring::File);
+        let of_base = given.clone().or_else(|| base.keyring().cloned().map(Keyring::File));
+        // A mirror of the host's own distribution is signed by a key that the host's apt trusts.
+        let of_named = if self.distro == base.distro { given.clone() } else { of_base.clone() };
+        let at = |uri: &String| Mirror { uri: uri.clone(), keyring: of_named.clone() };
+        let own = self.mirrors(&base.distro, &base.release);
+        let [own_archive, own_security] = [own.archive, own.security]
+            .map(|own| own.map(|own| Mirror { keyring: given.clone().or(own.keyring), ..own }));
+        let default = |suite: &str| {
+            let uri = source?.archive_of(suite, architecture)?.to_owned();
+            Some(Mirror { uri, keyring: of_base.clone() })
+        };
+        let named_archive = named.archive.as_ref().map(at);
+        let security = match has_security_archive(&base.distro) {
+            true => named.security.as_ref().map(at).or(own_security),
+            false => named_archive.clone().or(own_security).or_else(|| own_archive.clone()),
+        };
+        Mirrors {
+            archive: named_archive.or(own_archive).or_else(|| default(&base.release)),
+            security: security.or_else(|| default(&format!("{}-security", base.release))),
+        }
+    }
+
     /// Returns the archives of a distribution's release.
     ///
     /// One URI serves all suites of an archive, so a host with another release has a mirror for
     /// this release too. Archives of third parties may use the same suite or directory names. Only
-    /// the distribution's own archive has both a release and its updates.
+    /// the distribution's own archive has both a release and its updates: on a host of another
+    /// distribution, nothing else counts.
     pub fn mirrors(&self, distro: &str, release: &str) -> Mirrors {
         let security_suites = [format!("{release}-security"), format!("{release}/updates")];
         Mirrors {
-            archive: self.best(|suite| suite == release, distro),
-            security: self
-                .best(|suite| security_suites.iter().any(|s| s == suite), &format!("{distro}-security")),
+            archive: self.best(distro, |suite| suite == release, distro),
+            security: self.best(
+                distro,
+                |suite| security_suites.iter().any(|s| s == suite),
+                &format!("{distro}-security"),
+            ),
         }
     }
 
-    fn best(&self, is_wanted: impl Fn(&str) -> bool, directory: &str) -> Option<Mirror> {
+    fn best(&self, distro: &str, is_wanted: impl Fn(&str) -> bool, directory: &str) -> Option<Mirror> {
         let rank = |source: &&PackageSource| {
             let names_suite = source.suites.iter().any(|suite| is_wanted(suite));
             let is_alike = last_segment(&source.uris[0]) == directory;
-            (names_suite || is_alike, self.has_updates(source), names_suite, is_alike)
+            (names_suite || is_alike, self.has_suite_of(source, &["-updates"]), names_suite, is_alike)
         };
+        let is_kin = self.distro == distro;
         let main = self.sources.iter().filter(|source| source.components.iter().any(|name| name == "main"));
+        let main = main.filter(|source| is_kin || self.has_suite_of(source, &["-updates", "-security"]));
         // `max_by_key` returns the last of equal elements; the first entry shall win.
         let best = main.rev().max_by_key(rank).filter(|best| rank(best).0)?;
         Some(Mirror { uri: best.uris[0].clone(), keyring: best.keyring.clone() })
     }
 
-    fn has_updates(&self, source: &PackageSource) -> bool {
+    /// Returns true if the archive of `source` is the source of a suite with one of these endings.
+    fn has_suite_of(&self, source: &PackageSource, endings: &[&str]) -> bool {
         let here = self.sources.iter().filter(|other| other.uris[0] == source.uris[0]);
-        here.flat_map(|other| &other.suites).any(|suite| suite.ends_with("-updates"))
+        let mut suites = here.flat_map(|other| &other.suites);
+        suites.any(|suite| endings.iter().any(|ending| suite.ends_with(ending)))
     }
+}
+
+/// Returns true if the security updates of a distribution are in an archive of their own, with
+/// mirrors of its own. Other distributions have them in all mirrors.
+fn has_security_archive(distro: &str) -> bool {
+    distro == "debian"
 }
 
 fn last_segment(uri: &str) -> &str {
@@ -209,6 +260,7 @@ mod tests {
                 source("http://old/x", &["bullseye"]),
                 source("http://old/x", &["bullseye-updates"]),
             ],
+            distro: "debian".to_owned(),
             ..AptMachine::default()
         };
         let uris = |release| {
@@ -220,5 +272,71 @@ mod tests {
         assert_eq!(uris("trixie"), both);
         assert_eq!(uris("bullseye")[0].as_deref(), Some("http://old/x"));
         assert_eq!(machine.mirrors("ubuntu", "noble"), Mirrors::default());
+    }
+
+    #[test]
+    fn a_host_of_another_distribution_counts_only_with_the_whole_archive() {
+        let mut machine =
+            AptMachine { sources: vec![source("http://vendor/ubuntu", &["noble"])], ..AptMachine::default() };
+        let archive =
+            |machine: &AptMachine| machine.mirrors("ubuntu", "noble").archive.map(|found| found.uri);
+        machine.distro = "debian".to_owned();
+        assert_eq!(archive(&machine), None);
+        machine.sources.push(source("http://m/ubuntu", &["noble", "noble-updates"]));
+        assert_eq!(archive(&machine).as_deref(), Some("http://m/ubuntu"));
+        machine =
+            AptMachine { distro: "ubuntu".to_owned(), sources: machine.sources[..1].to_vec(), ..machine };
+        assert_eq!(archive(&machine).as_deref(), Some("http://vendor/ubuntu"));
+    }
+
+    const UBUNTU: &str = "distro = 'ubuntu'\nrelease = 'noble'\nfamily = 'debian'\n\
+                          [source.mmdebstrap]\nvariant = 'minbase'\nsuites = ['noble']\n\
+                          mirror = 'a'\nsecurity-mirror = 's'\nports-mirror = 'p'\nkeyring = '/k'\n";
+
+    fn shown(mirror: Option<Mirror>) -> String {
+        mirror.map_or_else(String::new, |Mirror { uri, keyring }| match keyring {
+            Some(Keyring::File(path)) => format!("{uri} {}", path.display()),
+            _ => uri,
+        })
+    }
+
+    #[test]
+    fn callers_come_before_the_host_and_the_host_before_the_definition() {
+        let ubuntu: BaseDefinition = toml::from_str(UBUNTU).unwrap();
+        let debian: BaseDefinition =
+            toml::from_str(&UBUNTU.replace("ubuntu", "debian").replace("noble", "bookworm")).unwrap();
+        let host = |distro: &str, suites: [&str; 2]| AptMachine {
+            distro: distro.to_owned(),
+            sources: vec![source("h", &suites)],
+            ..AptMachine::default()
+        };
+        let on_debian = host("debian", ["bookworm", "bookworm-updates"]);
+        let on_ubuntu = host("ubuntu", ["noble", "noble-updates"]);
+        let named = |archive: &str, security: &str, keyring: &str| {
+            let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            NamedMirrors {
+                archive: given(archive),
+                security: given(security),
+                keyring: given(keyring).map(PathBuf::from),
+            }
+        };
+        for (host, base, named, archive, security) in [
+            (&on_debian, &ubuntu, named("", "", ""), "a /k", "s /k"),
+            (&on_debian, &ubuntu, named("", "", "/x"), "a /x", "s /x"),
+            (&on_debian, &ubuntu, named("c", "", ""), "c /k", "c /k"),
+            (&on_debian, &ubuntu, named("c", "of-debian", "/x"), "c /x", "c /x"),
+            (&on_ubuntu, &ubuntu, named("", "", ""), "h", "h"),
+            (&on_ubuntu, &ubuntu, named("c", "", ""), "c", "c"),
+            (&on_ubuntu, &debian, named("", "", ""), "a /k", "s /k"),
+            (&on_debian, &debian, named("", "", ""), "h", "s /k"),
+            (&on_debian, &debian, named("c", "d", ""), "c", "d"),
+            (&on_debian, &debian, named("c", "", "/x"), "c /x", "s /x"),
+        ] {
+            let found = host.mirrors_of(base, Architecture::Amd64, &named);
+            let found = (shown(found.archive), shown(found.security));
+            assert_eq!(found, (archive.to_owned(), security.to_owned()), "{named:?}");
+        }
+        let ports = AptMachine::default().mirrors_of(&ubuntu, Architecture::Arm64, &NamedMirrors::default());
+        assert_eq!((shown(ports.archive), shown(ports.security)), ("p /k".to_owned(), "p /k".to_owned()));
     }
 }

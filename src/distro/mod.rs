@@ -21,7 +21,8 @@ pub use environment::{
     network_environment, search_path,
 };
 pub use mirror::{
-    AptMachine, Keyring, Mirror, Mirrors, PackageSource, parse_source_lines, parse_source_stanzas,
+    AptMachine, Keyring, Mirror, Mirrors, NamedMirrors, PackageSource, parse_source_lines,
+    parse_source_stanzas,
 };
 pub use name::{BaseName, BaseNameError};
 pub use os_release::OsRelease;

@@ -1,18 +1,21 @@
 //! The source of a base's root file system.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Architecture;
 use crate::oci::Digest;
 
 /// The source of a base's root file system: one table `[source.<kind>]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BaseSource {
-    /// Bootstrapped by `mmdebstrap`, from the package repositories that the build host's apt
-    /// configuration has for these suites.
+    /// Bootstrapped by `mmdebstrap`. The packages come from the mirrors that the caller names
+    /// (`DIB_DISTRIBUTION_MIRROR`), else from those in the build host's apt configuration, else
+    /// from those named here.
     Mmdebstrap(Mmdebstrap),
     /// The image in an OCI layout directory. `digest` is the digest of its manifest; its layers
     /// become the lowest layers.
@@ -35,6 +38,14 @@ pub enum BaseSource {
 }
 
 impl BaseSource {
+    /// Returns the source if it is bootstrapped.
+    pub fn mmdebstrap(&self) -> Option<&Mmdebstrap> {
+        match self {
+            BaseSource::Mmdebstrap(source) => Some(source),
+            _ => None,
+        }
+    }
+
     /// Returns true if the base has layers and an image config already.
     pub fn comes_as_layers(&self) -> bool {
         match self {
@@ -48,7 +59,7 @@ impl BaseSource {
 }
 
 /// A base bootstrapped by `mmdebstrap`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mmdebstrap {
     /// The packages that it contains besides `include`.
@@ -62,6 +73,45 @@ pub struct Mmdebstrap {
     /// Further packages.
     #[serde(default)]
     pub include: Vec<String>,
+    /// The archive of the distribution. It becomes the image's own package source, whatever mirror
+    /// the build uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    /// The archive of suites whose names end in `-security`, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_mirror: Option<String>,
+    /// The archive of all suites for architectures other than `amd64`, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports_mirror: Option<String>,
+    /// The file on the build host with the keys that sign the archives, unless the build host's
+    /// apt configuration or `DIB_APT_KEYRING` names another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<PathBuf>,
+    /// Hook directories of mmdebstrap, by their names in `/usr/share/mmdebstrap/hooks`. Releases
+    /// before Debian 9 and Ubuntu 18.04 need `maybe-jessie-or-older`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<String>,
+}
+
+impl Mmdebstrap {
+    /// Returns all archives that the definition names.
+    pub fn archives(&self) -> BTreeSet<&str> {
+        let all = [&self.mirror, &self.security_mirror, &self.ports_mirror];
+        all.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    /// Returns the archive that the definition names for a suite, if any.
+    pub fn archive_of(&self, suite: &str, architecture: Architecture) -> Option<&str> {
+        let ports = self.ports_mirror.as_ref().filter(|_| architecture != Architecture::Amd64);
+        let security = self.security_mirror.as_ref().filter(|_| is_security(suite));
+        ports.or(security).or(self.mirror.as_ref()).map(String::as_str)
+    }
+}
+
+/// Returns true if a suite has the security updates of a release. Before bullseye, Debian's were
+/// named `<release>/updates`.
+fn is_security(suite: &str) -> bool {
+    suite.ends_with("-security") || suite.ends_with("/updates")
 }
 
 fn main_component() -> Vec<String> {
@@ -69,12 +119,13 @@ fn main_component() -> Vec<String> {
 }
 
 /// A choice of packages. Source: mmdebstrap(1), "VARIANTS".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
     /// Essential packages and apt.
     Apt,
     /// `apt`, and all packages of priority `required`.
+    #[default]
     Minbase,
     /// Minbase and `build-essential`.
     Buildd,

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::failure::{Failure, Message};
 use super::host::Host;
+use super::project::machine_architecture;
 use super::session::{Session, open_store};
 use super::sources::SourcesOfHooks;
 use crate::build::Ports;
@@ -51,7 +52,14 @@ impl Edges {
         let store = open_store(session)?;
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
-        let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?, reach);
+        let packages = AptPackages::new(
+            environment,
+            machine,
+            machine_architecture()?,
+            etc_apt,
+            store.cache("apt")?,
+            reach,
+        );
         // Hidden by its real path. A hook that read the store would depend on more than its key
         // covers.
         let sandbox =

@@ -17,8 +17,10 @@ pub enum Installer {
 
 /// Names of packages that differ from Debian's: Debian, dnf, zypper, apk. A name is empty if the
 /// distribution has no such package, or installs its files where plywood does not look.
-const NAMES: [(&str, [&str; 3]); 8] = [
+const NAMES: [(&str, [&str; 3]); 10] = [
     ("mmdebstrap", ["", "", ""]),
+    ("debian-archive-keyring", ["debian-keyring", "", ""]),
+    ("ubuntu-keyring", ["ubu-keyring", "", ""]),
     ("btrfs-progs", ["btrfs-progs", "btrfsprogs", "btrfs-progs"]),
     ("qemu-utils", ["qemu-img", "qemu-img", "qemu-img"]),
     ("squashfs-tools", ["squashfs-tools", "squashfs", "squashfs-tools"]),

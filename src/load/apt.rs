@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::LoadError;
 use crate::directory::read_document;
-use crate::distro::{AptMachine, parse_acquire, parse_source_lines, parse_source_stanzas};
+use crate::distro::{AptMachine, OsRelease, parse_acquire, parse_source_lines, parse_source_stanzas};
 
 /// Reads the apt configuration in the directory `etc_apt` (`/etc/apt`), which says how the build
-/// host reaches package repositories. Empty on a build host without apt.
+/// host reaches package repositories, and the host's distribution from `os-release` beside it. The
+/// configuration is empty on a build host without apt.
 pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
     let mut machine = AptMachine::default();
+    let os_release = read_if_there(&etc_apt.with_file_name("os-release"))?.unwrap_or_default();
+    machine.distro = OsRelease::parse(&os_release).get("ID").unwrap_or_default().to_owned();
     for file in configuration_files(etc_apt, "sources.list", "sources.list.d")? {
         let Some(text) = read_if_there(&file)? else { continue };
         machine.sources.extend(match file.extension().and_then(|extension| extension.to_str()) {

@@ -81,15 +81,30 @@ fn unknown(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, Lo
     Err(LoadError::UnknownBase { name: name.clone(), known, nearest })
 }
 
-/// Numbers and names of Debian's releases.
-const RELEASES: [(&str, &str); 5] =
-    [("10", "buster"), ("11", "bullseye"), ("12", "bookworm"), ("13", "trixie"), ("14", "forky")];
+/// Numbers and names of releases, by distribution.
+const RELEASES: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "debian",
+        &[("10", "buster"), ("11", "bullseye"), ("12", "bookworm"), ("13", "trixie"), ("14", "forky")],
+    ),
+    (
+        "ubuntu",
+        &[
+            ("14.04", "trusty"),
+            ("16.04", "xenial"),
+            ("18.04", "bionic"),
+            ("20.04", "focal"),
+            ("22.04", "jammy"),
+            ("24.04", "noble"),
+        ],
+    ),
+];
 
 /// Returns the base of `known` that the user probably meant by `name`: the base of that release
 /// number, a base with `name` in its name, or the base with the most similar name.
 fn meant<'a>(name: &str, known: &'a [BaseName]) -> Option<&'a BaseName> {
     let part = |part: &str| known.iter().find(|base| base.as_str().contains(part));
-    let distro = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let distro = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number = &name[distro.len()..];
     if number.is_empty() {
         let slip = || nearest(name, known.iter().map(BaseName::as_str));
@@ -97,9 +112,10 @@ fn meant<'a>(name: &str, known: &'a [BaseName]) -> Option<&'a BaseName> {
     }
     // `debian12` and `debian11` are similar names and different releases, so similarity must not
     // decide here.
-    let is_debian = matches!(distro.trim_end_matches(['-', '_', '.']), "debian" | "");
-    let (_, release) = RELEASES.iter().find(|(of, _)| is_debian && *of == number)?;
-    part(release)
+    let distro = distro.trim_end_matches(['-', '_']);
+    let numbered = RELEASES.iter().filter(|(of, _)| distro.is_empty() || distro == *of);
+    let mut releases = numbered.flat_map(|(_, releases)| *releases);
+    releases.find(|(of, _)| *of == number).and_then(|(_, release)| part(release))
 }
 
 #[cfg(test)]
@@ -133,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_base_is_suggested_by_its_release_number_or_a_part_of_its_name() {
-        let known = ["debian-bookworm", "debian-bullseye", "debian-trixie"].map(|name| name.parse().unwrap());
+        let known = ["debian-bookworm", "debian-bullseye", "debian-trixie", "ubuntu-noble"];
+        let known = known.map(|name| name.parse().unwrap());
         for (name, expected) in [
             ("debian-12", Some("debian-bookworm")),
             ("debian12", Some("debian-bookworm")),
@@ -143,6 +160,12 @@ mod tests {
             ("debian-14", None),
             ("debian-9", None),
             ("ubuntu-12", None),
+            ("ubuntu-24.04", Some("ubuntu-noble")),
+            ("ubuntu24.04", Some("ubuntu-noble")),
+            ("24.04", Some("ubuntu-noble")),
+            ("ubuntu-22.04", None),
+            ("debian-24.04", None),
+            ("ubuntu", Some("ubuntu-noble")),
             ("trixie", Some("debian-trixie")),
             ("debian-bulseye", Some("debian-bullseye")),
             ("fedora", None),

@@ -23,7 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::distro::{AptMachine, BaseDefinition, Mirror, Mirrors, Setting, passwords, proxy_detector};
+use crate::distro::{
+    AptMachine, Architecture, BaseDefinition, Mirrors, NamedMirrors, Setting, passwords, proxy_detector,
+};
 use crate::element::Environment;
 use crate::exec::Run;
 use crate::oci::{Digest, split_port};
@@ -36,6 +38,9 @@ use session::AptSession;
 /// all mirrors have the same content.
 const MIRROR: &str = "DIB_DISTRIBUTION_MIRROR";
 const SECURITY_MIRROR: &str = "DIB_DEBIAN_SECURITY_MIRROR";
+
+/// The variable by which a caller names the file of keys that sign the mirrors.
+const KEYRING: &str = "DIB_APT_KEYRING";
 
 /// How the network is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,7 @@ pub enum Reach {
 pub struct AptPackages {
     caller: BTreeMap<String, String>,
     machine: AptMachine,
+    architecture: Architecture,
     etc_apt: PathBuf,
     cache: PathBuf,
     reach: Reach,
@@ -63,12 +69,13 @@ pub struct AptPackages {
 }
 
 impl AptPackages {
-    /// Returns access to repositories with the apt configuration `machine` (from the directory
-    /// `etc_apt`) and the environment of the `caller`. Downloads are kept below the directory
-    /// `cache`.
+    /// Returns access to repositories for images of `architecture`, with the apt configuration
+    /// `machine` (from the directory `etc_apt`) and the environment of the `caller`. Downloads are
+    /// kept below the directory `cache`.
     pub fn new(
         caller: BTreeMap<String, String>,
         machine: AptMachine,
+        architecture: Architecture,
         etc_apt: PathBuf,
         cache: PathBuf,
         reach: Reach,
@@ -77,6 +84,7 @@ impl AptPackages {
         Self {
             caller,
             machine,
+            architecture,
             etc_apt,
             cache,
             reach,
@@ -130,10 +138,20 @@ impl AptPackages {
     }
 
     fn mirrors(&self, base: &BaseDefinition) -> Mirrors {
-        let own = self.machine.mirrors(&base.distro, &base.release);
-        let named = |name| self.caller.get(name).filter(|uri| !uri.is_empty()).map(Mirror::at);
-        Mirrors { archive: named(MIRROR).or(own.archive), security: named(SECURITY_MIRROR).or(own.security) }
+        let named = |name: &str| self.caller.get(name).filter(|value| !value.is_empty()).cloned();
+        let named = NamedMirrors {
+            archive: named(&mirror_variable(&base.distro)).or_else(|| named(MIRROR)),
+            security: named(SECURITY_MIRROR),
+            keyring: named(KEYRING).map(PathBuf::from),
+        };
+        self.machine.mirrors_of(base, self.architecture, &named)
     }
+}
+
+/// Returns the variable that names a mirror for one distribution: a caller who builds several
+/// cannot name one mirror for all.
+fn mirror_variable(distro: &str) -> String {
+    format!("{MIRROR}_{}", distro.to_ascii_uppercase())
 }
 
 impl Packages for AptPackages {
@@ -149,7 +167,8 @@ impl Packages for AptPackages {
     fn secrets(&self) -> Environment {
         let settings = self.machine.acquire.iter().map(|(_, value)| value.as_str());
         let sources = self.machine.sources.iter().flat_map(|source| &source.uris).map(String::as_str);
-        let named = [MIRROR, SECURITY_MIRROR].into_iter().filter_map(|name| self.caller.get(name));
+        let is_mirror = |name: &str| name.starts_with(MIRROR) || name == SECURITY_MIRROR;
+        let named = self.caller.iter().filter(|(name, _)| is_mirror(name)).map(|(_, uri)| uri);
         let detected = self.detected.lock().unwrap_or_else(|held| held.into_inner());
         let detected = detected.values().flatten().map(String::as_str);
         let urls = settings.chain(sources).chain(named.map(String::as_str)).chain(detected);

@@ -13,11 +13,11 @@ use super::cache::{
 use super::connection::Connection;
 use super::downloads::Download;
 use super::identity::{self, Identity};
-use super::{AptPackages, MIRROR, Reach};
+use super::{AptPackages, KEYRING, MIRROR, Reach};
 use crate::directory::read_document;
 use crate::distro::apt::Choices;
 use crate::distro::{
-    BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, Setting, apt, base_environment,
+    BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mirrors, Mmdebstrap, PRIVATE, Setting, apt, base_environment,
     ca_bundle, is_taken, names_file, network_environment,
 };
 use crate::element::Place;
@@ -174,18 +174,39 @@ impl<'a> AptSession<'a> {
 
     fn write_mirrors(&self, base: &BaseDefinition) -> Result<(), PackageError> {
         let mirrors = self.packages.mirrors(base);
-        let archive = self.reached(mirrors.archive.as_ref(), "archive")?;
-        let security = self.reached(mirrors.security.as_ref(), "security")?;
+        let archive = self.reached(base, mirrors.archive.as_ref(), "archive")?;
+        let security = self.reached(base, mirrors.security.as_ref(), "security")?;
         let [archive, security] = [&archive, &security]
             .map(|mirror| mirror.as_ref().map(|(uri, keyring)| (uri.as_str(), keyring.as_deref())));
-        let table = apt::mirror_table(&base.distro, &base.release, archive, security);
+        let origins = base.source.mmdebstrap().map(Mmdebstrap::archives).unwrap_or_default();
+        let table = apt::mirror_table(&base.distro, &base.release, &origins, archive, security);
         self.write("apt/mirrors.tsv", table.as_bytes())
+    }
+
+    /// Checks that this host knows the archives of `base`, and has the keys that sign them.
+    fn check_archives(&self, base: &BaseDefinition) -> Result<(), PackageError> {
+        let Mirrors { archive, security } = self.packages.mirrors(base);
+        if archive.is_none() {
+            let (distro, release) = (base.distro.clone(), base.release.clone());
+            let etc_apt = self.packages.etc_apt.clone();
+            return Err(PackageError::NoMirror { distro, release, variable: MIRROR, etc_apt });
+        }
+        let keyrings = [archive, security].into_iter().flatten().filter_map(|mirror| mirror.keyring);
+        let files = keyrings.filter_map(|keyring| match keyring {
+            Keyring::File(path) => Some(path),
+            Keyring::Armoured(_) => None,
+        });
+        match files.into_iter().find(|path| !path.exists()) {
+            Some(path) => Err(no_keyring(base, &path)),
+            None => Ok(()),
+        }
     }
 
     /// Copies the keyring of a mirror beside the configuration. Returns the URI of the mirror and
     /// the name of the keyring there.
     fn reached(
         &self,
+        base: &BaseDefinition,
         mirror: Option<&Mirror>,
         kind: &str,
     ) -> Result<Option<(String, Option<String>)>, PackageError> {
@@ -197,6 +218,9 @@ impl<'a> AptSession<'a> {
                 self.write(&format!("apt/{name}"), text.as_bytes())?;
                 Some(name)
             }
+            // A finished root has keys itself: only a bootstrap needs the file.
+            Some(Keyring::File(path)) if base.keyring() == Some(path) && !path.exists() => None,
+            Some(Keyring::File(path)) if !path.exists() => return Err(no_keyring(base, path)),
             Some(Keyring::File(path)) => {
                 let extension = path.extension().unwrap_or_default().to_string_lossy();
                 let name = format!("{kind}.{extension}");
@@ -301,6 +325,16 @@ impl<'a> AptSession<'a> {
     }
 }
 
+/// Returns the error about a keyring that this host lacks.
+fn no_keyring(base: &BaseDefinition, path: &Path) -> PackageError {
+    PackageError::NoKeyring {
+        distro: base.distro.clone(),
+        release: base.release.clone(),
+        path: path.to_owned(),
+        variable: KEYRING,
+    }
+}
+
 /// Returns true if the root at `root` has packages that apt manages.
 fn has_dpkg(root: &Path) -> bool {
     root.join("var/lib/dpkg").is_dir()
@@ -325,16 +359,7 @@ impl PackageSession for AptSession<'_> {
             let (distro, release) = (base.distro.clone(), base.release.clone());
             return Err(PackageError::OfflineBase { distro, release });
         }
-        if let Some(base) = self.base
-            && self.packages.mirrors(base).archive.is_none()
-        {
-            return Err(PackageError::NoMirror {
-                distro: base.distro.clone(),
-                release: base.release.clone(),
-                variable: MIRROR,
-                etc_apt: self.packages.etc_apt.clone(),
-            });
-        }
+        self.base.map_or(Ok(()), |base| self.check_archives(base))?;
         self.clear_fresh()?;
         let archives = self.clear("archives/below")?;
         if earlier == EarlierDownloads::Offered {
@@ -347,7 +372,7 @@ impl PackageSession for AptSession<'_> {
         let mut env = base_environment(source_date_epoch);
         env.extend(network_environment(&self.packages.caller));
         Ok(Job {
-            argv: apt::bootstrap(source, View::HOST_MOUNT),
+            argv: apt::bootstrap(source, self.packages.architecture, View::HOST_MOUNT),
             env,
             cwd: "/".to_owned(),
             view: View::HostBare,

@@ -10,7 +10,8 @@ use super::{Plan, Tasks, Work};
 use crate::element::{Element, is_ambient, is_source_variable, nearest};
 
 /// Variables that plywood reads itself: for the disk, its boot loader, and package sources.
-const READ_BY_PLYWOOD: [&str; 15] = [
+const READ_BY_PLYWOOD: [&str; 16] = [
+    "DIB_APT_KEYRING",
     "DIB_BLOCK_DEVICE",
     "DIB_BLOCK_DEVICE_CONFIG",
     "DIB_BLOCK_SIZE",

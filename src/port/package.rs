@@ -119,6 +119,14 @@ pub enum PackageError {
         variable: &'static str,
         etc_apt: PathBuf,
     },
+    #[error("cannot verify the packages of {distro} `{release}`: the keyring `{}` does not exist", path.display())]
+    NoKeyring {
+        distro: String,
+        release: String,
+        path: PathBuf,
+        /// The variable that can name another.
+        variable: &'static str,
+    },
     #[error("program `{program}` not found")]
     ToolMissing { program: &'static str, package: &'static str },
     #[error("cannot build the base {distro} `{release}` in an offline build")]

@@ -1,7 +1,7 @@
 //! Tests of Debian roots, packages and initramfs images with real package managers. They need root
 //! and the machine's package mirror.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{Scratch, run, sandbox, shell};
-use plywood::distro::{Mmdebstrap, PRIVATE, Variant, apt};
+use plywood::distro::{Architecture, Mmdebstrap, PRIVATE, apt};
 use plywood::load::load_apt_sources;
 use plywood::oci::Digest;
 use plywood::port::{Access, Bind, Exit, Job, View};
@@ -31,7 +31,8 @@ impl Apt {
         let archive =
             mirrors.archive.expect("this test needs a Debian mirror in the machine's apt configuration");
         let security = mirrors.security.as_ref().map(|mirror| (mirror.uri.as_str(), None));
-        let table = apt::mirror_table("debian", release, Some((&archive.uri, None)), security);
+        let archive = Some((archive.uri.as_str(), None));
+        let table = apt::mirror_table("debian", release, &BTreeSet::new(), archive, security);
         fs::write(directory.path().join("apt/mirrors.tsv"), table).unwrap();
         let configuration = apt::configuration(apt::Choices::Plywood, &machine.acquire, None);
         fs::write(directory.path().join("apt/apt.conf"), configuration).unwrap();
@@ -48,14 +49,14 @@ impl Apt {
 
     fn bootstrap(&self, release: &str) -> Job {
         let base = Mmdebstrap {
-            variant: Variant::Minbase,
             suites: ["", "-updates", "-security"].map(|suffix| format!("{release}{suffix}")).to_vec(),
             components: vec!["main".to_owned()],
             include: vec!["ca-certificates".to_owned()],
+            ..Mmdebstrap::default()
         };
         let binds = ["apt", "archives", "lists"].map(|name| self.bind(name, &format!("{PRIVATE}/{name}")));
         Job {
-            argv: apt::bootstrap(&base, View::HOST_MOUNT),
+            argv: apt::bootstrap(&base, Architecture::Amd64, View::HOST_MOUNT),
             view: View::HostBare,
             binds: binds.to_vec(),
             ..shell("")
