@@ -12,7 +12,9 @@ pub(crate) mod reader;
 pub(crate) mod registry;
 pub(crate) mod small_registry;
 pub(crate) mod tunnel;
+pub(crate) mod ubuntu;
 pub(crate) mod upstream;
+pub(crate) mod web;
 pub(crate) mod work;
 
 use std::fs;

@@ -16,13 +16,14 @@ use super::work::Work;
 pub(crate) struct Project {
     directory: TempDir,
     store: Option<PathBuf>,
+    variables: Vec<(String, String)>,
 }
 
 impl Project {
     /// Makes a project whose image `tiny` has the base `debian-bookworm` and these further keys.
     pub(crate) fn new(image: &str) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let project = Self { directory, store: None };
+        let project = Self { directory, store: None, variables: Vec::new() };
         project.define(image);
         project
     }
@@ -38,6 +39,12 @@ impl Project {
     /// Uses this store instead of one beside the project.
     pub(crate) fn with_store(self, store: impl Into<PathBuf>) -> Self {
         Self { store: Some(store.into()), ..self }
+    }
+
+    /// Runs the program with this variable.
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Copies the layer of `debian-bookworm` into the store of the project, from a store that all
@@ -125,6 +132,7 @@ impl Project {
         for name in ["PLYWOOD_PROJECT", "PLYWOOD_STORE", "PLYWOOD_DATA_DIR", "PLYWOOD_LOG"] {
             command.env_remove(name);
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -2,9 +2,10 @@
 //! the machine's package mirror and its Python package index.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use crate::common::web::WebServer;
 
 /// A project in its own directory. Its store is shared by test runs.
 struct Project {
@@ -53,37 +54,6 @@ fn make_package_repository(directory: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// Serves a directory by HTTP until it is dropped.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(directory: &Path) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let port = address.port().to_string();
-        let process = Command::new("python3")
-            .args(["-m", "http.server", "--bind", "127.0.0.1", &port, "--directory"])
-            .arg(directory)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("this test needs the program `python3` (Debian package python3)");
-        while std::net::TcpStream::connect(address).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        Self { process, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 const TOY: &str = "cat /usr/share/libtoy/version; dpkg-query -W -f '${Version}\\n' libtoy-dev; \
                    grep -c ^URIs: /etc/apt/sources.list.d/contrail.sources";
 
@@ -91,7 +61,7 @@ const TOY: &str = "cat /usr/share/libtoy/version; dpkg-query -W -f '${Version}\\
 fn contrail_installs_packages_from_a_signed_repository_of_a_release() {
     let project = Project::new("'contrail'", "");
     make_package_repository(&project.path("repository"));
-    let server = Server::start(&project.path("repository"));
+    let server = WebServer::start(&project.path("repository"));
     let by_file = "file:/tmp/in_target.d/files/repository".to_owned();
     for (base, release, version) in [
         (by_file, "R4.0", "1.1-1contrail1~r40"),

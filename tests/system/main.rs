@@ -41,3 +41,4 @@ mod sandbox;
 mod shared_cache;
 mod stop;
 mod store;
+mod ubuntu;
