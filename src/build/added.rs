@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hooks_add_is_acted_on_in_its_phase_unless_that_is_planned() {
+    fn files_that_hooks_add_get_tasks_in_their_phase_unless_these_are_planned() {
         let data = [
             "bin/tool",
             "init-scripts/systemd/x.service",

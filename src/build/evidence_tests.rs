@@ -1,4 +1,4 @@
-//! What hooks read of the host, and what a look-up makes of it.
+//! Tests of host evidence: the host files that hooks read decide whether a step is found.
 
 use super::fake::{Effect, UNREADABLE, World, usual};
 use super::fake_registry::Shelf;
@@ -10,7 +10,7 @@ use crate::plan::fixture::Image;
 use crate::port::Job;
 use crate::trust::Policy;
 
-/// Returns an image of one element, whose hook on the host has this text, and another one above it.
+/// Returns an image of an element whose hook on the host has this text, and of an element above it.
 fn image(text: &str) -> Plan {
     let low = element("low").hook("extra-data.d/50-low", text).build();
     let top = element("top").hook("install.d/50-top", "").build();
@@ -33,13 +33,13 @@ fn copying(opens: &'static [&'static str]) -> impl Fn(&Job) -> Effect + Send {
     }
 }
 
-/// Builds, and returns the names of the steps that were made.
+/// Builds all steps. Returns the names of the steps that were not found.
 fn made(world: &World, plan: &Plan) -> Vec<String> {
     let steps = world.stack(plan).unwrap();
     steps.into_iter().filter(|step| step.found.is_none()).map(|step| step.name.to_string()).collect()
 }
 
-/// Returns why `low` would be built; empty if it would not.
+/// Returns the reasons for which `low` would be built. A hit has no reasons.
 fn reasons(world: &World, plan: &Plan) -> Vec<String> {
     let registries = Registries::none(world);
     let forecasts = forecast(plan, world, world, &registries).unwrap();
@@ -50,7 +50,7 @@ fn reasons(world: &World, plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn a_step_is_found_while_its_hooks_would_read_the_same() {
+fn a_step_is_found_until_a_host_file_that_its_hooks_read_changes() {
     let (world, plan) = (world(&["/srv/a"]), image("[ -e /srv/mentioned ]"));
     world.host(&[("/srv/a", "1"), ("/etc/x", ""), ("/srv/other", "1")]);
     assert_eq!(made(&world, &plan), ["base:debian-bookworm", "low", "top"]);
@@ -83,14 +83,14 @@ fn a_step_is_found_while_its_hooks_would_read_the_same() {
         world.host(files);
         assert_eq!(reasons(&world, &plan), expected, "{files:?}");
     }
-    // The layer comes out the same, so what is above it is found by its content.
+    // The new layer of `low` is the same, so the step above is found by its content key.
     assert_eq!(made(&world, &plan), ["low"]);
     assert_eq!(made(&world, &plan), [""; 0]);
 }
 
-/// Fragments are sourced on the host, for the map of packages, and most of them set defaults.
+/// Most fragments only set defaults. Fragments are also sourced on the host, for `pkg-map`.
 #[test]
-fn names_on_the_host_do_not_count_for_fragments_that_work_on_variables_alone() {
+fn host_names_do_not_count_for_fragments_that_only_set_variables() {
     for (fragment, expected) in [
         ("export DIB_FLAVOUR=\"${DIB_FLAVOUR:-cloud}\"", &[][..]),
         (
@@ -111,7 +111,7 @@ fn names_on_the_host_do_not_count_for_fragments_that_work_on_variables_alone() {
 }
 
 #[test]
-fn a_step_whose_reads_are_not_known_is_made_each_time_and_says_so() {
+fn a_step_with_unknown_reads_is_built_each_time_with_a_warning() {
     let (world, plan) = (World::default(), image(""));
     world.behave(|job| match job.argv.first().map(String::as_str) {
         Some(HOOK) => Effect { gap: Some("no fanotify"), ..usual(job) },
@@ -126,9 +126,9 @@ fn a_step_whose_reads_are_not_known_is_made_each_time_and_says_so() {
     assert_eq!(reasons(&world, &plan), [reason]);
 }
 
-/// What a hook reads that changes meanwhile may be the old or the new.
+/// If a file changes while a hook runs, the hook may have read the old or the new content.
 #[test]
-fn a_file_that_changes_while_a_hook_runs_is_not_known() {
+fn a_file_that_changes_while_a_hook_runs_makes_the_evidence_incomplete() {
     let (world, plan) = (World::default(), image(""));
     world.host(&[("/srv/log", "1")]);
     world.behave(|job| match job.argv.first().map(String::as_str) {
@@ -143,10 +143,10 @@ fn a_file_that_changes_while_a_hook_runs_is_not_known() {
     assert_eq!(reasons(&world, &plan), [reason]);
 }
 
-/// Random reads and random hosts: a step is found exactly if every file that its hook read is as it
-/// was.
+/// Compares random reads on random hosts. A step is found if and only if every file that its hook
+/// read is unchanged.
 #[test]
-fn a_look_up_finds_a_step_exactly_if_its_reads_give_the_same() {
+fn a_step_is_found_if_and_only_if_its_reads_are_unchanged() {
     const FILES: [&str; 4] = ["/srv/a", "/srv/b", "/var/c", "/usr/bin/d"];
     const TEXTS: [&str; 3] = ["", "1", "2"];
     let mut state = 1_u32;
@@ -158,7 +158,7 @@ fn a_look_up_finds_a_step_exactly_if_its_reads_give_the_same() {
         let reads: Vec<_> = FILES.into_iter().filter(|_| random(2) == 1).collect();
         let mut host = || FILES.map(|file| (file, TEXTS[random(3)]));
         let (before, after) = (host(), host());
-        // An empty text stands for no file.
+        // An empty text stands for a missing file.
         let present = |host: [(&'static str, &'static str); 4]| -> Vec<_> {
             host.into_iter().filter(|(_, text)| !text.is_empty()).collect()
         };
@@ -172,16 +172,16 @@ fn a_look_up_finds_a_step_exactly_if_its_reads_give_the_same() {
         world.host(&present(before));
         made(&world, &plan);
         world.host(&present(after));
-        // What was not there could not be opened.
+        // A hook cannot open a missing file, so its name is not in the evidence.
         let is_read = |file: &str, text: &str| reads.contains(&file) && !text.is_empty();
         let same = before.iter().zip(&after).all(|(old, new)| !is_read(old.0, old.1) || old == new);
         assert_eq!(made(&world, &plan).is_empty(), same, "{reads:?} {before:?} {after:?}");
     }
 }
 
-/// What of the host counts on another machine: content, and not what the distribution brings.
+/// On another machine, the content of host files counts, except for files of the distribution.
 #[test]
-fn another_machine_uses_a_step_if_the_content_that_hooks_read_is_the_same_there() {
+fn another_machine_uses_a_step_if_it_has_the_same_host_files() {
     let plan = image("[ -e /srv/mentioned ]");
     let build = |files: &[(&str, &str)], shelf: &Shelf| {
         let world = world(&["/srv/a", "/usr/bin/tar", "/etc/passwd"]);

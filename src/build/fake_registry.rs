@@ -24,12 +24,12 @@ struct State {
 }
 
 impl Shelf {
-    /// Is no repository of the registry.
+    /// From now on, the registry answers that the repository does not exist.
     pub(crate) fn be_absent(&self) {
         *self.0.is_absent.lock().unwrap() = true;
     }
 
-    /// Lets every request fail.
+    /// From now on, every request fails.
     pub(crate) fn go_down(&self) {
         *self.0.is_down.lock().unwrap() = true;
     }
@@ -50,17 +50,17 @@ impl Shelf {
         }
     }
 
-    /// Changes what a blob holds.
+    /// Changes the content of a blob.
     pub(crate) fn damage(&self, blob: &Digest) {
         self.0.blobs.lock().unwrap().insert(*blob, b"damaged".to_vec());
     }
 
-    /// Loses a blob.
+    /// Removes a blob.
     pub(crate) fn lose(&self, blob: &Digest) {
         self.0.blobs.lock().unwrap().remove(blob);
     }
 
-    /// Returns everything that it holds, as text.
+    /// Returns all manifests and blobs, as text.
     pub(crate) fn text(&self) -> String {
         let (manifests, blobs) = (self.0.manifests.lock().unwrap(), self.0.blobs.lock().unwrap());
         manifests
@@ -77,14 +77,14 @@ impl Shelf {
         self.0.manifests.lock().unwrap().get(&digest).cloned()
     }
 
-    /// Gives bytes a tag.
+    /// Stores a manifest under a tag.
     pub(crate) fn put(&self, tag: &str, manifest: Vec<u8>) {
         let digest = Digest::of(&manifest);
         self.0.manifests.lock().unwrap().insert(digest, manifest);
         self.0.tags.lock().unwrap().insert(tag.to_owned(), digest);
     }
 
-    /// Takes a tag away.
+    /// Removes a tag.
     pub(crate) fn untag(&self, tag: &str) {
         self.0.tags.lock().unwrap().remove(tag);
     }

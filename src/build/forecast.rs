@@ -50,11 +50,11 @@ pub enum Prospect {
     },
 }
 
-/// Returns for each step of `plan` what a build would do. Reads the store and asks registries; runs
+/// Returns the forecast of each step of `plan`. Reads the store and asks registries. Runs nothing
 /// and writes nothing.
 ///
-/// A miss is explained by what the store has and by what registries have of the image's last
-/// published build.
+/// A miss is explained by comparison with the records in the store and with the last published
+/// build of the image.
 pub fn forecast(
     plan: &Plan,
     store: &dyn LayerStore,
@@ -93,7 +93,7 @@ struct Below<'a> {
 }
 
 impl<'a> Below<'a> {
-    /// Returns the layers of `step`, if it is known what is below, and that it was built on that.
+    /// Returns a hit for `step`, if the layers below are known and the step was built on them.
     fn find(&self, step: &Step) -> Result<Option<Prospect>, BuildError> {
         if self.missing.is_some() {
             return Ok(None);

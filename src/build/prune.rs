@@ -17,7 +17,7 @@ pub struct Pruning {
 }
 
 impl Pruning {
-    /// Looks at every manifest in `repository`. Age alone decides, whatever the signature.
+    /// Examines every manifest in `repository`. Only the age decides: signatures do not count.
     /// Manifests that are not steps are never deleted.
     ///
     /// # Errors

@@ -25,8 +25,8 @@ pub struct Publisher<'a> {
     pub key: Option<&'a SigningKey>,
     /// The time of publication, in seconds since 1970.
     pub now: i64,
-    /// Blobs that the repository holds in damaged copies. Registries keep what they have under a
-    /// digest, so their layers are published in another encoding, by another digest.
+    /// Blobs of which the repository holds damaged copies. A registry does not replace a blob that
+    /// it has, so these layers are published in another encoding, which has another digest.
     pub damaged: BTreeSet<Digest>,
 }
 

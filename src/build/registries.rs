@@ -173,7 +173,7 @@ impl<'a> Registries<'a> {
             self.known().is_interrupted = true;
             return;
         }
-        self.warn(&format!("{}; what it may have is built here", chain(first)));
+        self.warn(&format!("{}; steps that it may have are built here", chain(first)));
         if failures.count() + 1 == given.len() {
             self.known().silent.insert(registry);
         }
@@ -260,8 +260,8 @@ impl<'a> Registries<'a> {
     fn last_published(&self, registry: &dyn RemoteCache, plan: &Plan) -> Vec<Record> {
         let index = registry.manifests(&[image_tag(&plan.image).into()]).into_iter().next();
         let Some(Ok(Some(index))) = index else { return Vec::new() };
-        // An index may come from somebody else and name thousands of manifests. One for each step
-        // is enough to explain a miss.
+        // The index is not signed, and may name thousands of manifests. One for each step is enough
+        // to explain a miss.
         let published: BTreeMap<_, _> =
             StepIndex::parse(&index).unwrap_or_default().steps.into_iter().collect();
         let named = plan.steps.iter().filter_map(|step| published.get(&step.name));

@@ -1,4 +1,4 @@
-//! What machines share through a registry, and what they do not believe.
+//! Tests of steps that machines share through a registry: which are used, and which are refused.
 
 use std::collections::BTreeSet;
 
@@ -14,13 +14,13 @@ use crate::port::RemoteCache;
 use crate::share::StepKey;
 use crate::trust::{Policy, Requirement, SigningKey};
 
-/// Returns two elements in a row; `text` is in the hook of the upper one.
+/// Returns an image of two elements. The hook of the upper one has this text.
 fn image(text: &str) -> Image {
     let hook = |name: &str, text: &str| element(name).hook(&format!("install.d/50-{name}"), text).build();
     Image { elements: vec![hook("low", ""), hook("top", text)], ..Image::bare() }
 }
 
-/// A machine: its store, and whom it trusts.
+/// A machine with its store, its trusted keys and its signing key.
 struct Machine {
     world: World,
     policy: Policy,
@@ -32,7 +32,7 @@ impl Machine {
         Self { world: World::default(), policy: Policy::default(), key: None }
     }
 
-    /// Returns a machine that signs with one key, and believes that key alone.
+    /// Returns a machine that signs with a key, and trusts only this key.
     fn with_key(seed: u8) -> Self {
         let key = SigningKey::new([seed; 32]);
         let policy = Policy { keys: [key.public()].into(), requirement: Requirement::Required };
@@ -43,7 +43,7 @@ impl Machine {
         Registries::new(vec![shelf], self.policy.clone(), &self.world)
     }
 
-    /// Builds all of it; returns how each step was found, as `name found`.
+    /// Builds all steps. Returns how each step was found, as `name found`.
     fn build(&self, plan: &Plan, shelf: &Shelf) -> Vec<String> {
         found(&self.steps(plan, shelf))
     }
@@ -101,7 +101,7 @@ fn all(found: &str) -> Vec<String> {
     ALL.map(|name| format!("{name} {found}")).into()
 }
 
-/// Returns a shelf with all steps of the image, published by a machine with that key.
+/// Returns a registry repository to which `machine` has published all steps.
 fn published(plan: &Plan, machine: &Machine) -> Shelf {
     let shelf = Shelf::default();
     let publication = machine.publish(plan, &shelf);
@@ -110,7 +110,7 @@ fn published(plan: &Plan, machine: &Machine) -> Shelf {
 }
 
 #[test]
-fn what_one_machine_has_built_another_finds() {
+fn steps_of_one_machine_are_found_by_another() {
     let plan = image("").plan();
     let (a, b) = (Machine::with_key(1), Machine::with_key(1));
     let shelf = published(&plan, &a);
@@ -121,14 +121,14 @@ fn what_one_machine_has_built_another_finds() {
     assert_eq!(b.world.layers(), a.world.layers());
     let hits = b.world.events("step-hit");
     assert!(hits.iter().all(|hit| hit["from"] == "shelf/cache"), "{hits:?}");
-    // One request a step, and one a layer.
+    // One request for each step, and one for each layer.
     assert_eq!(shelf.take_requests(), [["get k"; 4], ["fetch"; 4]].concat());
     assert_eq!(b.build(&plan, &shelf), all("input"));
-    assert_eq!(shelf.take_requests(), [""; 0], "it is all here now");
+    assert_eq!(shelf.take_requests(), [""; 0], "the store has all steps");
 }
 
 #[test]
-fn what_is_there_is_not_sent_again() {
+fn blobs_that_the_registry_has_are_not_sent_again() {
     let (plan, machine) = (image("").plan(), Machine::with_key(1));
     let shelf = published(&plan, &machine);
     assert_eq!(shelf.take_requests()[4..10], ["get i", "send", "send", "send", "send", "send"]);
@@ -140,7 +140,7 @@ fn what_is_there_is_not_sent_again() {
 }
 
 #[test]
-fn a_partial_chain_fetches_what_is_not_here() {
+fn only_missing_steps_of_a_chain_are_fetched() {
     let plan = image("").plan();
     let shelf = published(&plan, &Machine::new());
     let b = Machine::new();
@@ -156,7 +156,7 @@ fn a_partial_chain_fetches_what_is_not_here() {
 }
 
 #[test]
-fn what_comes_out_the_same_is_found_by_content_in_a_registry() {
+fn steps_above_an_unchanged_layer_are_found_by_content_in_a_registry() {
     let shelf = published(&image("").plan(), &Machine::new());
     let mut changed = image("");
     changed.elements[0] = element("low").hook("install.d/50-low", "# a comment").build();
@@ -167,7 +167,7 @@ fn what_comes_out_the_same_is_found_by_content_in_a_registry() {
 }
 
 #[test]
-fn a_record_that_nobody_vouches_for_is_a_miss_that_says_why() {
+fn a_record_without_a_trusted_signature_is_a_miss_with_a_reason() {
     let plan = image("").plan();
     let theirs = SigningKey::new([2; 32]).public();
     let ours = SigningKey::new([1; 32]).public();
@@ -208,14 +208,13 @@ fn a_record_that_nobody_vouches_for_is_a_miss_that_says_why() {
             b.world.stack(&plan).unwrap().iter().map(|step| &step.diff_ids).collect::<Vec<_>>(),
             expected.iter().map(|step| &step.diff_ids).collect::<Vec<_>>()
         );
-        // And what was not believed is published anew.
+        // Refused steps are published again.
         assert_eq!(b.publish(&plan, &shelf).new, 4);
         assert_eq!(Machine::with_key(1).build(&plan, &shelf), all("input"));
     }
 }
 
-/// A registry that maps keys to other steps, all of them rightly signed, gets none of them into an
-/// image.
+/// The registry returns other steps than the keys name. All of them have valid signatures.
 #[test]
 fn a_registry_cannot_swap_steps() {
     let (a, plan, other) = (Machine::with_key(1), image("").plan(), image("echo other").plan());
@@ -225,10 +224,10 @@ fn a_registry_cannot_swap_steps() {
         let tag = |step: &crate::plan::Step| StepKey::Input(step.input_key).tag().to_string();
         shelf.put(&tag(step), other_shelf.manifest(&tag(other)).unwrap());
     }
-    // Content keys still find the right ones.
+    // The content keys still lead to the right steps.
     let found = Machine::with_key(1).build(&plan, &shelf);
     assert_eq!(found[2..], ["top content", "image:final content"]);
-    // No step of ours has either key of the other image's top.
+    // The upper step of the other image has neither key of any step of this image.
     let foreign = StepKey::Input(other.steps.last().unwrap().input_key).tag().to_string();
     for tag in shelf.all_tags().into_iter().filter(|tag| tag.starts_with("c-")) {
         shelf.put(&tag, other_shelf.manifest(&foreign).unwrap());
@@ -273,7 +272,7 @@ fn a_blob_that_a_registry_lost_is_published_again() {
 }
 
 #[test]
-fn what_one_registry_has_wrong_the_next_may_have_right() {
+fn a_damaged_step_is_fetched_from_the_next_registry() {
     let (a, plan) = (Machine::with_key(1), image("").plan());
     let (bad, good) = (published(&plan, &a), published(&plan, &a));
     let low = a.world.stack(&plan).unwrap()[1].diff_ids[0];
@@ -285,14 +284,14 @@ fn what_one_registry_has_wrong_the_next_may_have_right() {
 }
 
 #[test]
-fn a_registry_that_is_down_is_a_warning_and_asked_no_more() {
+fn an_unreachable_registry_causes_one_warning_and_is_not_asked_again() {
     let (plan, shelf, machine) = (image("").plan(), Shelf::default(), Machine::new());
     shelf.go_down();
     assert_eq!(machine.build(&plan, &shelf), all("built"));
     assert_eq!(shelf.take_requests(), ["get k"; 4]);
     assert_eq!(
         machine.warnings(),
-        ["cannot reach `shelf/cache`: connection refused; what it may have is built here"]
+        ["cannot reach `shelf/cache`: connection refused; steps that it may have are built here"]
     );
 }
 
@@ -312,7 +311,7 @@ fn a_repository_that_does_not_exist_causes_one_warning_and_is_not_asked_again() 
 }
 
 #[test]
-fn a_build_that_may_not_miss_fetches_nothing_in_vain() {
+fn a_build_that_fails_on_a_miss_fetches_no_layers() {
     let shelf = published(&image("").plan(), &Machine::new());
     let b = Machine::new();
     let registries = b.registries(&shelf);
@@ -325,7 +324,7 @@ fn a_build_that_may_not_miss_fetches_nothing_in_vain() {
 }
 
 #[test]
-fn a_miss_is_explained_by_what_was_published_last() {
+fn a_miss_is_explained_by_the_last_published_steps() {
     let mut image = image("echo $DIB_X $DIB_Y");
     image.set(&[("DIB_X", "1")]);
     let shelf = published(&image.plan(), &Machine::with_key(1));
@@ -336,11 +335,15 @@ fn a_miss_is_explained_by_what_was_published_last() {
     let old = Digest::of("variable DIB_X=1").short();
     assert_eq!(explained[2], format!("variable DIB_X changed: {old} -> 2; variable DIB_Y is new: y"));
     let stranger = Machine::with_key(2);
-    assert_eq!(stranger.explained(&image.plan(), &shelf)[2], "not built yet", "strangers explain nothing");
+    assert_eq!(
+        stranger.explained(&image.plan(), &shelf)[2],
+        "not built yet",
+        "steps of untrusted keys explain nothing"
+    );
 }
 
 #[test]
-fn an_index_of_a_stranger_costs_one_request_a_step() {
+fn a_huge_index_costs_one_request_for_each_step() {
     let shelf = published(&image("").plan(), &Machine::new());
     shelf.change("i-", |index| {
         let manifests = index["manifests"].as_array().unwrap();
@@ -354,7 +357,7 @@ fn an_index_of_a_stranger_costs_one_request_a_step() {
 }
 
 #[test]
-fn only_a_base_that_came_as_layers_may_have_several() {
+fn a_step_with_several_layers_is_refused_unless_it_is_an_imported_base() {
     let plan = image("").plan();
     let shelf = published(&plan, &Machine::new());
     let many = |manifest: &mut serde_json::Value| {
@@ -372,7 +375,7 @@ fn only_a_base_that_came_as_layers_may_have_several() {
 }
 
 #[test]
-fn what_saw_a_secret_stays_here_with_all_above() {
+fn steps_that_saw_a_secret_and_all_above_are_not_published() {
     let mut image = image("echo $DIB_PASSWORD");
     image.elements.push(element("above").hook("install.d/60-above", "").build());
     image.set(&[("DIB_PASSWORD", "hunter2")]);
@@ -423,7 +426,7 @@ fn base_of(machine: &Machine, plan: &Plan) -> crate::port::BaseImage {
 }
 
 #[test]
-fn a_base_of_layers_comes_with_its_config() {
+fn a_base_of_layers_is_fetched_with_its_config() {
     let a = Machine::with_key(1);
     let (layer, config, plan) = on_imported_base(&a);
     let shelf = published(&plan, &a);
@@ -434,7 +437,7 @@ fn a_base_of_layers_comes_with_its_config() {
 }
 
 #[test]
-fn a_damaged_blob_of_a_base_is_named_instead_of_published_as_if_it_were_whole() {
+fn a_damaged_blob_of_a_base_is_an_error_that_names_the_blob() {
     let a = Machine::new();
     let (_, _, plan) = on_imported_base(&a);
     let steps = a.world.stack(&plan).unwrap();
@@ -458,7 +461,7 @@ fn a_damaged_blob_of_a_base_is_named_instead_of_published_as_if_it_were_whole() 
 }
 
 #[test]
-fn old_steps_are_pruned_and_what_is_left_is_found() {
+fn old_steps_are_pruned_and_the_others_are_found() {
     let (machine, shelf) = (Machine::with_key(1), Shelf::default());
     let (old, new) = (image("echo old").plan(), image("echo new").plan());
     machine.publish(&old, &shelf);
@@ -475,7 +478,7 @@ fn old_steps_are_pruned_and_what_is_left_is_found() {
 }
 
 #[test]
-fn no_two_kinds_of_tags_are_mixed_up() {
+fn published_tags_are_of_three_kinds() {
     let shelf = published(&image("").plan(), &Machine::new());
     let kinds: BTreeSet<_> =
         RemoteCache::tags(&shelf).unwrap().into_iter().map(|tag| tag.as_str()[..2].to_owned()).collect();

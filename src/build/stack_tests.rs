@@ -1,4 +1,4 @@
-//! Which steps are made, which are found, and what is kept of them.
+//! Tests of stacks: which steps are built, which are found, and which records are kept.
 
 use super::fake::{Effect, World, but_for};
 use super::*;
@@ -7,8 +7,8 @@ use crate::oci::{DiffId, Digest};
 use crate::plan::fixture::Image;
 use crate::plan::{Found, StepName};
 
-/// Returns three elements in a row; `comment` is in a hook of the middle one, and changes nothing
-/// that it does.
+/// Returns an image of three elements. `comment` is in a hook of the middle one, and does not change
+/// its effect.
 fn image(comment: &str) -> Image {
     let elements = ["low", "middle", "top"].map(|name| {
         let text = if name == "middle" { comment } else { "" };
@@ -32,7 +32,7 @@ fn short(steps: &[BuiltStep]) -> Vec<String> {
 }
 
 #[test]
-fn a_second_build_runs_nothing_and_gives_the_same() {
+fn a_second_build_runs_nothing_and_has_the_same_layers() {
     let (world, plan) = (World::default(), image("").plan());
     let first = world.stack(&plan).unwrap();
     assert_eq!(found(&first), ["base:debian-bookworm built", "low built", "middle built", "top built"]);
@@ -50,9 +50,9 @@ fn a_second_build_runs_nothing_and_gives_the_same() {
     assert_eq!(world.events("step-finished").len(), 4);
 }
 
-/// apt takes a file that it finds for a package if its size is right.
+/// apt uses a file as a package if name and size are right, so kept downloads may be wrong.
 #[test]
-fn a_bootstrap_that_may_have_used_wrong_downloads_is_made_again_without_them() {
+fn a_bootstrap_that_may_have_used_wrong_downloads_is_repeated_without_them() {
     let (world, plan) = (World::default(), image("").plan());
     world.spoil_downloads();
     assert_eq!(short(&world.stack(&plan).unwrap()), ["built"; 4]);
@@ -60,31 +60,35 @@ fn a_bootstrap_that_may_have_used_wrong_downloads_is_made_again_without_them() {
 }
 
 #[test]
-fn what_comes_out_the_same_stops_the_change() {
+fn steps_above_an_unchanged_layer_are_found_by_content() {
     let world = World::default();
     world.stack(&image("").plan()).unwrap();
     world.take_jobs();
     let plan = image("# a comment").plan();
     assert_eq!(short(&world.stack(&plan).unwrap()), ["input", "input", "built", "content"]);
     assert_eq!(world.take_jobs(), ["install.d/50-middle"]);
-    assert_eq!(short(&world.stack(&plan).unwrap()), ["input"; 4], "found by its new key from now on");
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["input"; 4], "the next build finds it by its new key");
 }
 
 #[test]
-fn what_comes_out_different_changes_all_above() {
+fn steps_above_a_changed_layer_are_built_again() {
     let world = World::default();
     world.stack(&image("").plan()).unwrap();
     world.behave(but_for("install.d/50-middle", Effect { writes: "other".to_owned(), ..Effect::default() }));
     assert_eq!(short(&world.stack(&image("other").plan()).unwrap()), ["input", "input", "built", "built"]);
 }
 
-/// A lost layer that is made again may be another one: package repositories move on.
+/// A lost layer that is built again may have another content, because package repositories change.
 #[test]
-fn nothing_is_stacked_on_other_layers_than_it_was_made_on() {
+fn a_layer_is_only_stacked_on_the_layers_it_was_built_on() {
     let (world, plan) = (World::default(), image("").plan());
     let first = world.stack(&plan).unwrap();
     world.lose(first[1].diff_ids[0]);
-    assert_eq!(short(&world.stack(&plan).unwrap()), ["input", "built", "input", "input"], "made the same");
+    assert_eq!(
+        short(&world.stack(&plan).unwrap()),
+        ["input", "built", "input", "input"],
+        "the new layer is the same"
+    );
     world.lose(first[1].diff_ids[0]);
     world.behave(but_for("install.d/50-low", Effect { writes: "newer".to_owned(), ..Effect::default() }));
     assert_eq!(short(&world.stack(&plan).unwrap()), ["input", "built", "built", "built"]);
@@ -92,7 +96,7 @@ fn nothing_is_stacked_on_other_layers_than_it_was_made_on() {
 }
 
 #[test]
-fn a_step_that_changes_nothing_has_no_layer_and_is_found_all_the_same() {
+fn a_step_that_changes_nothing_has_no_layer_and_is_found() {
     let (world, plan) = (World::default(), image("").plan());
     world.behave(but_for("install.d/50-middle", Effect::default()));
     let steps = world.stack(&plan).unwrap();
@@ -102,7 +106,7 @@ fn a_step_that_changes_nothing_has_no_layer_and_is_found_all_the_same() {
 }
 
 #[test]
-fn a_build_that_refuses_the_cache_makes_everything() {
+fn a_build_without_the_cache_builds_all_steps() {
     let (world, plan) = (World::default(), image("").plan());
     world.stack(&plan).unwrap();
     let nowhere = Registries::none(&world);
@@ -111,7 +115,7 @@ fn a_build_that_refuses_the_cache_makes_everything() {
 }
 
 #[test]
-fn a_build_that_may_not_miss_names_the_step_and_runs_nothing() {
+fn a_build_that_fails_on_a_miss_names_the_step_and_runs_nothing() {
     let world = World::default();
     world.stack(&image("").plan()).unwrap();
     world.take_jobs();
@@ -139,7 +143,7 @@ fn a_failed_hook_names_its_element_and_leaves_no_record() {
 }
 
 #[test]
-fn a_failed_hook_of_the_final_stage_is_its_elements_and_not_of_its_step() {
+fn a_failed_hook_of_the_final_stage_names_its_element() {
     let mut image = image("");
     image.elements.push(element("last").hook("finalise.d/90-last", "").build());
     let (world, plan) = (World::default(), image.plan());
@@ -163,7 +167,7 @@ fn the_final_stage_is_found_like_any_step() {
 }
 
 #[test]
-fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
+fn a_forecast_shows_hits_and_misses_and_runs_nothing() {
     let world = World::default();
     let lines = |image: &Image| -> Vec<String> {
         let forecasts = forecast(&image.plan(), &world, &world, &Registries::none(&world)).unwrap();
@@ -194,7 +198,7 @@ fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
     assert!(world.take_jobs().is_empty());
 }
 
-/// Lets bases come as a layer; returns it.
+/// Imports a base of one layer. Returns the layer.
 fn import_base(world: &World) -> DiffId {
     let layer = DiffId::new(Digest::of("base layer"));
     let config = serde_json::json!({
@@ -207,7 +211,7 @@ fn import_base(world: &World) -> DiffId {
     world.import("base layer", serde_json::to_vec(&config).unwrap())
 }
 
-/// Returns the config of a container as JSON, and the words of its history.
+/// Returns the config of a container as JSON, and the texts of its history.
 fn config(world: &World, image: &Image) -> (serde_json::Value, Vec<String>) {
     let plan = image.plan();
     let mut steps = world.stack(&plan).unwrap();
@@ -227,7 +231,7 @@ fn config(world: &World, image: &Image) -> (serde_json::Value, Vec<String>) {
 }
 
 #[test]
-fn a_container_tells_of_every_step() {
+fn the_history_of_a_container_has_an_entry_for_each_step() {
     let (config, history) = config(&World::default(), &image(""));
     assert_eq!(
         history,

@@ -1,4 +1,4 @@
-//! What runs for one step, in which order, with which environment, and what of it is logged.
+//! Tests of one step: which jobs run, in which order, with which environment, and what is logged.
 
 use super::fake::{Effect, World, but_for, usual};
 use super::{Registries, ShellAt};
@@ -47,7 +47,7 @@ fn tasks_run_in_order_after_the_fragments_of_their_phase() {
 }
 
 #[test]
-fn lists_that_ask_for_nothing_run_nothing() {
+fn package_lists_without_packages_for_this_architecture_run_nothing() {
     let element = element("web").file("package-installs.yaml", "nginx: { arch: arm64 }\n");
     let (world, plan) = (World::default(), image(vec![element]).plan());
     assert_eq!(jobs(&world, &plan), [""; 0]);
@@ -55,7 +55,7 @@ fn lists_that_ask_for_nothing_run_nothing() {
 }
 
 #[test]
-fn packages_wanted_for_the_build_alone_are_removed_late() {
+fn packages_that_only_the_build_needs_are_removed_in_the_final_stage() {
     let builder = element("builder").file("package-installs.yaml", "gcc: { build-only: true }\n");
     let above = element("above").hook("install.d/50-above", "");
     assert_eq!(
@@ -65,7 +65,7 @@ fn packages_wanted_for_the_build_alone_are_removed_late() {
 }
 
 #[test]
-fn a_hook_has_the_variables_of_its_key_and_those_that_fragments_leave() {
+fn a_hook_has_the_variables_of_its_key_and_those_that_fragments_set() {
     let element = element("web")
         .file("environment.d/10-web", "export DIB_FROM_FRAGMENT=1")
         .hook("install.d/50-web", "echo $DIB_NAMED");
@@ -90,7 +90,7 @@ fn a_hook_has_the_variables_of_its_key_and_those_that_fragments_leave() {
 }
 
 #[test]
-fn a_hook_on_the_host_is_told_where_the_target_is() {
+fn a_hook_on_the_host_has_the_path_of_the_target() {
     let element = element("web").hook("extra-data.d/50-web", "");
     let world = World::default();
     world.stack(&image(vec![element]).plan()).unwrap();
@@ -106,7 +106,11 @@ fn indices_are_fetched_once_as_long_as_they_are_fresh() {
     let elements =
         || vec![element("a").hook("install.d/50-a", hook), element("b").hook("install.d/50-b", hook)];
     let (world, plan) = (World::default(), image(elements()).plan());
-    assert_eq!(jobs(&world, &plan), ["install.d/50-a", "install.d/50-b"], "the bootstrap has fetched them");
+    assert_eq!(
+        jobs(&world, &plan),
+        ["install.d/50-a", "install.d/50-b"],
+        "the bootstrap has fetched the indices"
+    );
     world.restart();
     let plan = Image { revision: "2".to_owned(), ..image(elements()) }.plan();
     world.builder(&Registries::none(&world)).steps(&plan, &plan.steps[1..], &[]).unwrap();
@@ -130,7 +134,7 @@ fn an_old_apt_that_could_not_fetch_an_index_fails() {
 }
 
 #[test]
-fn indices_of_an_earlier_build_do_where_they_cannot_be_fetched() {
+fn indices_of_an_earlier_build_are_used_if_none_can_be_fetched() {
     let (world, plan) =
         (World::default(), image(vec![element("a").hook("install.d/50-a", "apt-get -y install web")]).plan());
     world.stack(&plan).unwrap();
@@ -142,7 +146,7 @@ fn indices_of_an_earlier_build_do_where_they_cannot_be_fetched() {
             .plan();
     let build =
         |world: &World| world.builder(&Registries::none(world)).steps(&plan, &plan.steps[1..], &[]).map(drop);
-    assert!(build(&world).is_err(), "there are none");
+    assert!(build(&world).is_err(), "no indices are kept");
     world.keep_indices();
     world.take_jobs();
     build(&world).unwrap();
@@ -152,7 +156,7 @@ fn indices_of_an_earlier_build_do_where_they_cannot_be_fetched() {
 }
 
 #[test]
-fn the_initramfs_is_made_once_at_the_end_of_a_step_that_asked_for_it() {
+fn the_initramfs_is_made_once_at_the_end_of_a_step_that_needs_it() {
     let kernel = element("kernel").hook("install.d/50-kernel", "").hook("post-install.d/60-kernel", "");
     let above = element("above").hook("install.d/50-above", "");
     let world = World::default();
@@ -176,13 +180,16 @@ fn secrets_are_in_no_log_and_no_event() {
     world.stack(&image.plan()).unwrap();
     let logs = world.logs();
     assert_eq!(logs["vm/web/install.d-50-web"], "+ login ***\n");
-    assert_eq!(logs["vm/web/install.d-environment.d"], "+ export\n", "and not the environment after it");
+    assert_eq!(
+        logs["vm/web/install.d-environment.d"], "+ export\n",
+        "the environment of the fragment is not logged"
+    );
     assert_eq!(world.job("install.d/50-web").env["DIB_WEB_PASSWORD"], "hunter2");
     let lines = world.events("task-output");
     assert!(!lines.is_empty() && lines.iter().all(|line| !line.to_string().contains("hunter")), "{lines:?}");
 }
 
-/// A progress bar, or a binary, has lines that never end: they are cut.
+/// The output of a progress bar, or of a binary, has very long lines. They are cut.
 #[test]
 fn a_secret_across_the_cut_of_a_long_line_is_in_no_log_and_no_event() {
     const SECRET: &str = "correct-horse-battery";
@@ -209,7 +216,7 @@ fn a_secret_across_the_cut_of_a_long_line_is_in_no_log_and_no_event() {
 }
 
 #[test]
-fn an_environment_that_was_not_left_whole_is_an_error() {
+fn an_incomplete_environment_is_an_error() {
     let failed = |prints: &[u8], status: i32| {
         let element = element("web").file("environment.d/10-web", "").hook("install.d/50-web", "");
         let world = World::default();
@@ -230,7 +237,7 @@ fn an_environment_that_was_not_left_whole_is_an_error() {
 }
 
 #[test]
-fn work_of_plywood_that_fails_is_named_by_its_task() {
+fn a_failed_task_of_plywood_is_named() {
     let element = element("web").file("package-installs.yaml", "nginx:\n");
     let world = World::default();
     world.behave(but_for("apt-get install nginx", Effect { status: 100, ..Effect::default() }));
@@ -239,7 +246,7 @@ fn work_of_plywood_that_fails_is_named_by_its_task() {
 }
 
 #[test]
-fn a_line_without_end_is_cut() {
+fn an_endless_line_is_cut() {
     let element = element("web").hook("install.d/50-web", "");
     let world = World::default();
     world.behave(but_for("install.d/50-web", Effect { prints: vec![b'#'; 200_000], ..Effect::default() }));
@@ -273,7 +280,7 @@ fn a_shell_sees_what_the_hooks_of_a_step_see() {
     assert_eq!(error.to_string(), "nothing is below step `base:debian-bookworm`");
 }
 
-/// Notes every moment, and in which phase's environment a shell would run.
+/// Records every moment that a build reaches.
 #[derive(Default)]
 struct Notes(std::sync::Mutex<Vec<String>>);
 
@@ -297,7 +304,7 @@ impl Breaks for Notes {
 }
 
 #[test]
-fn whoever_wants_to_know_is_told_of_each_phase_while_the_root_is_open() {
+fn a_build_reports_the_moments_of_each_phase_while_the_root_is_open() {
     let element = element("web").hook("extra-data.d/50-web", "").hook("install.d/50-web", "");
     let plan = image(vec![element]).plan();
     for (status, last) in [(0, "After(Install)"), (3, "Failed(Install)")] {
@@ -309,7 +316,8 @@ fn whoever_wants_to_know_is_told_of_each_phase_while_the_root_is_open() {
         assert_eq!(builder.stack(&plan).is_ok(), status == 0);
         let expected = ["Before(ExtraData)", "After(ExtraData)", "Before(Install)", last];
         assert_eq!(*notes.0.lock().unwrap(), expected);
-        // Steps that nobody waits for are found; those of the awaited phase are made again.
+        // The second build runs the step again, because a cached step would not reach the moments of
+        // the awaited phase.
         notes.0.lock().unwrap().clear();
         assert_eq!(builder.stack(&plan).is_ok(), status == 0);
         assert_eq!(*notes.0.lock().unwrap(), expected);
