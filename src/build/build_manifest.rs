@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_tells_of_what_earlier_builds_have_left() {
+    fn a_manifest_lists_existing_outputs_of_earlier_builds() {
         let earlier = manifest("one", &["vm.qcow2", "vm.oci", "vm.gone"], &["vm.raw", "vm.tar"]);
         let is_there = |output: &OutputEntry| output.file != "vm.gone";
         for (layer, outputs, stale) in [

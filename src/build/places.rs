@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_beside_what_its_name_says() {
+    fn the_name_of_an_image_decides_its_place() {
         let at = |place: &str| ImagePlace::At(place.to_owned());
         for (image, expected) in [
             ("web", ImagePlace::Within(String::new())),

@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_raw_disk_stays_raw_whatever_a_guest_wrote_to_its_start() {
+    fn a_raw_disk_is_raw_even_if_it_starts_like_a_qcow2() {
         let directory = tempfile::tempdir().unwrap();
         for (name, expected) in [("disk.raw", "raw"), ("disk.img", "qcow2"), ("disk", "qcow2")] {
             let disk = directory.path().join(name);

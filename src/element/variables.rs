@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_that_source_the_library_read_what_it_reads() {
+    fn hooks_that_source_the_library_read_its_variables() {
         let read = |text: &str| library_variables(&Mentions::of(text.as_bytes())).collect::<Vec<_>>();
         assert!(read("source $_LIB/img-functions").contains(&"DIB_BAREMETAL_KERNEL_PATTERN".to_owned()));
         assert_eq!(read("source /etc/os-release"), [""; 0]);

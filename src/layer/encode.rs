@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn attribute_names_that_are_no_pax_keys_are_refused() {
+    fn attribute_names_that_a_pax_key_cannot_hold_are_refused() {
         for name in [b"user.a=b".as_slice(), b"user.\xff"] {
             let mut file = entry(b"x", Kind::File(0));
             file.meta.xattrs.insert(name.to_vec(), vec![]);

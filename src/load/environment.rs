@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_that_fails_says_what_failed_and_no_secret() {
+    fn the_error_of_a_fragment_shows_its_output_without_secrets() {
         let given = variables(&[("DIB_PASSWORD", "hunter2")]);
         for (text, printed) in [
             ("export X=$DIB_PASSWORD\necho bad >&2\nfalse\n", "exit status: 1: bad"),

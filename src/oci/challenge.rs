@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comma_within_quotes_is_no_separator() {
+    fn a_comma_within_quotes_does_not_separate() {
         let header = r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull,push""#;
         let expected =
             bearer("https://auth.example/token", Some("registry.example"), Some("repository:a/b:pull,push"));

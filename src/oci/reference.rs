@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_tags_are_shown_with_escapes() {
+    fn invalid_tags_are_shown_with_escapes() {
         let long = "x".repeat(5000);
         for text in ["", "a\nb", "a\u{1b}]0;owned\u{7}", "../a", "a?b", "ä", "a b", "-a", &long] {
             let error = text.parse::<Tag>().unwrap_err().to_string();

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_begins_anew_with_enough_bytes_and_not_while_they_are_taken() {
+    fn the_time_limit_restarts_after_enough_bytes_and_is_paused_by_a_slow_reader() {
         let line = Line::default();
         let mut attempts = Attempts::new("x".to_owned(), Duration::from_millis(200), &line);
         attempts.pause();
