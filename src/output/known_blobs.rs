@@ -1,8 +1,8 @@
 //! Remembers the states of the blobs in OCI image layouts that plywood wrote.
 //!
-//! Hashing the blobs of the last layout is most of what replacing an unchanged one costs. So the
-//! state of each blob is noted in the store when the layout is in place, in one file for each
-//! layout:
+//! Most of the time for replacing an unchanged layout would be spent on hashing the blobs of the old
+//! one. Therefore, when a layout is in place, the state of each blob is recorded in the store, in one
+//! file for each layout:
 //!
 //! ```text
 //! <SHA-256 of the path of the layout>
@@ -16,24 +16,24 @@ use super::pending::write_file;
 use crate::directory::{Directory, Verified};
 use crate::oci::Digest;
 
-/// The noted states, in a directory of their own.
+/// A directory with the recorded states.
 #[derive(Debug, Clone)]
 pub struct KnownBlobs {
     directory: PathBuf,
 }
 
 impl KnownBlobs {
-    /// Keeps states in this directory.
+    /// Records states in this directory.
     pub fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
-    /// Returns the blobs of the layout at `target`.
+    /// Returns the recorded blobs of the layout at `target`.
     pub(super) fn load(&self, target: &Destination) -> Verified {
         file_name(target).map(|name| Verified::read(&self.directory.join(name))).unwrap_or_default()
     }
 
-    /// Notes the blobs of the layout at `target`, in place of those that it had before.
+    /// Records the blobs of the layout at `target`. Replaces the earlier record.
     pub(super) fn save(&self, target: &Destination, blobs: &Verified) -> Result<(), OutputError> {
         let directory =
             Directory::open(&self.directory).map_err(io_error("open directory", &self.directory))?;

@@ -31,11 +31,10 @@ use crate::port::{Layer, LayerBlobs};
 /// `annotations.md`.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Writes the image as OCI image layout to the directory `target`.
+/// Writes the image as an OCI image layout to the directory `target`.
 ///
-/// An existing layout is replaced atomically. Its blobs are reused by hard links. Those that `known`
-/// has are not read again; without `known`, all are. The digest in the result is the digest of the
-/// manifest.
+/// An existing layout is replaced atomically. Its blobs are reused by hard links. Blobs whose state
+/// is in `known` are not read again. The digest in the result is the digest of the manifest.
 pub fn write_oci_layout(
     image: &ContainerImage<'_>,
     encoding: Encoding,
@@ -69,14 +68,14 @@ pub fn write_oci_layout(
     write(content, "oci-layout", &canonical_json(&json!({ "imageLayoutVersion": "1.0.0" })))?;
     pending.commit()?;
     if let Some(known) = known {
-        // Without the note, the next build only reads the blobs again.
+        // An error is ignored, because the next build then only reads the blobs again.
         let _ = known.save(target, &states(verified, &store));
     }
     Ok(Written { path: target.path(), bytes, digest: Digest::of(&manifest) })
 }
 
-/// Returns the present states of blobs in the directory `store`, which had these states when their
-/// digests were known. Losing the name in the old layout moves the time of an inode's last change.
+/// Returns the new states of blobs in the directory `store`. `blobs` has the states in which their
+/// digests were verified. Removing the hard links of the old layout changed the change times.
 fn states(blobs: Vec<(Digest, FileState)>, store: &Directory) -> Verified {
     let mut verified = Verified::default();
     for (digest, before) in blobs {
@@ -153,15 +152,15 @@ impl Old {
         Ok(Self { blobs, verified: known.map(|known| known.load(target)).unwrap_or_default() })
     }
 
-    /// Links the layer's blob of the old layout into `store`. Returns the state that the file had
-    /// when its bytes were known. Returns `None` if the old layout lacks it, if its bytes differ, or
-    /// if another user could change it later.
+    /// Links the layer's blob of the old layout into `store`. Returns the state in which the bytes of
+    /// the file were verified. Returns `None` if the old layout lacks the blob, if its bytes differ,
+    /// or if another user could change it later.
     fn lend(&self, layer: &Layer, store: &Directory) -> Option<FileState> {
         let name = layer.blob.hex();
         let file = self.blobs.as_ref()?.open_regular(name.as_ref()).ok()?;
         let status = file.metadata().ok()?;
         let is_own = status.uid() == rustix::process::geteuid().as_raw() && status.mode() & 0o022 == 0;
-        // Before the file is read: a change meanwhile gives it another state.
+        // The state is taken before the file is read, so that a change during reading is noticed.
         let state = FileState::from(&status);
         let is_blob = || {
             let found = Sums::of(&file, false);
@@ -232,7 +231,7 @@ mod tests {
         assert!(refuse_to_replace().is_ok(), "a layout");
     }
 
-    /// The blob of one layer, as it is in a store.
+    /// A store with the blob of one layer.
     struct OneBlob(&'static str);
 
     impl OneBlob {
@@ -314,7 +313,7 @@ mod tests {
             assert!(known.has(&Digest::of("content"), &world.state("content")));
             assert_eq!(fs::metadata(&blob).unwrap().nlink(), 1, "the old layout is gone");
         }
-        // Only a look at the bytes would find these to be wrong.
+        // These bytes are recorded as known. Only a build that reads them would notice the change.
         let inode = fs::metadata(world.blob("content")).unwrap().ino();
         fs::write(world.blob("content"), "CONTENT").unwrap();
         let mut known = Verified::default();
@@ -348,7 +347,7 @@ mod tests {
         for (what, change) in changes {
             let world = World::new();
             world.write("content");
-            // File systems have times of a few milliseconds.
+            // File systems record times in steps of a few milliseconds.
             std::thread::sleep(std::time::Duration::from_millis(20));
             change(&world.blob("content"));
             for _ in 0..2 {
