@@ -365,7 +365,7 @@ impl StepRun<'_> {
             traced: false,
         };
         let mut outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
-        // For images without a base, it is the choice of their elements.
+        // In images without a base, elements choose the settings of apt.
         if self.choices == Choices::Plywood && apt::left_old_indices(&outcome.tail) {
             outcome.exit = Exit::Status(APT_FAILED);
         }

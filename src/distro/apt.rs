@@ -19,14 +19,14 @@ pub enum Choices {
     Image,
 }
 
-/// What holds for every call of apt during a build.
+/// Settings of every call of apt during a build.
 ///
 /// | setting | without it |
 /// |---|---|
 /// | `Retries` | one lost connection ends a build |
 /// | `Languages` | translations are fetched that no image needs |
 /// | `Keep-Downloaded-Packages`, `pkgcache` | downloads are lost, and caches get into layers |
-/// | `srcpkgcache` | every run of apt reads all indices anew |
+/// | `srcpkgcache` | every run of apt reads all indices again |
 /// | `DPkg::Path` | maintainer scripts would not find the sandbox's own commands |
 const FIXED: &str = r#"Acquire::Retries "3";
 Acquire::Languages "none";
@@ -43,17 +43,17 @@ DPkg::Use-Pty "false";
 /// | setting | without it |
 /// |---|---|
 /// | `Error-Mode` | an index that could not be fetched is a warning, and the packages are old |
-/// | `Install-Recommends` | images hold packages that nobody asked for; diskimage-builder's Debian does the same |
-/// | `DPkg::Options` | questions about configuration files; and dpkg waits for the disk with every file |
+/// | `Install-Recommends` | images contain all recommended packages; Debian images of diskimage-builder omit them too |
+/// | `DPkg::Options` | dpkg asks about configuration files, and waits for the disk with every file |
 const CHOICES: &str = r#"APT::Update::Error-Mode "any";
 APT::Install-Recommends "false";
 DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 "#;
 
-/// The file in a job's state in which apt caches what it has read from the package indices.
+/// The file in a job's state in which apt caches the package indices that it has read.
 pub const INDEX_DIGEST: &str = "srcpkgcache.bin";
 
-/// The directory in which mmdebstrap has its own hooks.
+/// The directory with the hooks of mmdebstrap.
 const HOOK_DIRECTORIES: &str = "/usr/share/mmdebstrap/hooks";
 
 /// The file of accounts at archives, beside apt's configuration.
@@ -158,8 +158,8 @@ pub fn configuration(choices: Choices, transport: &[Setting], ca_bundle: Option<
 pub type ReachedArchive<'a> = (&'a str, Option<&'a str>);
 
 /// Returns the table by which package sources of a release are rewritten: lines of `distro`,
-/// `release`, the `archive` and `security` archives that are known, and the `origins`, archives
-/// that are replaced by these like the distribution's own hosts.
+/// `release`, the known archives `archive` and `security`, and the `origins`. Like the hosts of the
+/// distribution, `origins` are replaced by the known archives.
 pub fn mirror_table(
     distro: &str,
     release: &str,

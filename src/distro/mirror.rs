@@ -132,7 +132,8 @@ impl AptMachine {
         let source = base.source.mmdebstrap();
         let given = named.keyring.clone().map(Keyring::File);
         let of_base = given.clone().or_else(|| base.keyring().cloned().map(Keyring::File));
-        // A mirror of the host's own distribution is signed by a key that the host's apt trusts.
+        // The apt of the host trusts the keys of its own distribution, so a named mirror of this
+        // distribution needs no keyring.
         let of_named = if self.distro == base.distro { given.clone() } else { of_base.clone() };
         let at = |uri: &String| Mirror { uri: uri.clone(), keyring: of_named.clone() };
         let own = self.mirrors(&base.distro, &base.release);
@@ -157,8 +158,8 @@ impl AptMachine {
     ///
     /// One URI serves all suites of an archive, so a host with another release has a mirror for
     /// this release too. Archives of third parties may use the same suite or directory names. Only
-    /// the distribution's own archive has both a release and its updates: on a host of another
-    /// distribution, nothing else counts.
+    /// the archive of the distribution has both a release and its updates. On a host with another
+    /// distribution, an archive without updates is therefore ignored.
     pub fn mirrors(&self, distro: &str, release: &str) -> Mirrors {
         let security_suites = [format!("{release}-security"), format!("{release}/updates")];
         Mirrors {
@@ -193,8 +194,8 @@ impl AptMachine {
     }
 }
 
-/// Returns true if the security updates of a distribution are in an archive of their own, with
-/// mirrors of its own. Other distributions have them in all mirrors.
+/// Returns true if the security updates of a distribution are in a separate archive with separate
+/// mirrors. Other distributions have them in all mirrors.
 fn has_security_archive(distro: &str) -> bool {
     distro == "debian"
 }

@@ -218,7 +218,7 @@ impl<'a> AptSession<'a> {
                 self.write(&format!("apt/{name}"), text.as_bytes())?;
                 Some(name)
             }
-            // A finished root has keys itself: only a bootstrap needs the file.
+            // A finished root has its own keys. Only a bootstrap needs the file.
             Some(Keyring::File(path)) if base.keyring() == Some(path) && !path.exists() => None,
             Some(Keyring::File(path)) if !path.exists() => return Err(no_keyring(base, path)),
             Some(Keyring::File(path)) => {

@@ -1,4 +1,5 @@
-//! A small distribution of Ubuntu's shape, made of packages of this machine's Debian mirror.
+//! A small package repository with the suites, components and package names of Ubuntu. Its packages
+//! come from the Debian mirror of this machine.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,16 +10,17 @@ use super::project::{Project, copy_tree};
 use super::web::WebServer;
 use plywood::oci::Digest;
 
-/// The script that makes it. `tests/fixtures/make-ubuntu-repository` says what is in it.
+/// The script that makes the repository. Its header lists the content.
 const SCRIPT: &str = "tests/fixtures/make-ubuntu-repository";
 
-/// Returns the directory of the repository; makes it the first time. Nobody may write to it.
+/// Returns the directory of the repository. The first call makes it. Tests must not write to it,
+/// because they share it.
 pub(crate) fn repository() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     PLACE.get_or_init(|| {
         let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(SCRIPT);
-        // Test programs may run at the same time.
+        // Several test programs may run at the same time, so only one of them makes it.
         let lock = File::create(tests.join("ubuntu.lock")).unwrap();
         lock.lock().unwrap();
         let version = Digest::of(fs::read(&script).unwrap());
@@ -39,7 +41,7 @@ pub(crate) fn repository() -> &'static Path {
     })
 }
 
-/// A copy of the repository that a test may damage, and a server for it.
+/// A copy of the repository that a test may damage, and its server.
 pub(crate) struct Damaged {
     pub directory: tempfile::TempDir,
     pub server: WebServer,
@@ -61,7 +63,7 @@ pub(crate) fn uri(server: &WebServer) -> String {
     format!("http://{}", server.address)
 }
 
-/// Makes a project with the image `tiny` on `ubuntu-noble`, whose packages come from `mirror`.
+/// Makes a project with the image `tiny` on `ubuntu-noble`. Its packages come from `mirror`.
 pub(crate) fn project(mirror: &str, image: &str) -> Project {
     let project = Project::new("outputs = []");
     define(&project, image);
@@ -70,7 +72,7 @@ pub(crate) fn project(mirror: &str, image: &str) -> Project {
         .with_variable("DIB_APT_KEYRING", repository().join("keyring.gpg").to_str().unwrap())
 }
 
-/// Writes `plywood.toml` anew, with these keys of the image.
+/// Replaces `plywood.toml` by a file with these keys of the image.
 pub(crate) fn define(project: &Project, image: &str) {
     project.write("plywood.toml", &format!("[image.tiny]\nbase = \"ubuntu-noble\"\n{image}\n"));
 }

@@ -1,10 +1,10 @@
-//! A web server for the files of a directory.
+//! A web server for a directory.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Serves a directory by HTTP until it is dropped.
+/// Serves a directory over HTTP until it is dropped.
 pub(crate) struct WebServer {
     process: Child,
     pub(crate) address: SocketAddr,

@@ -1,6 +1,6 @@
-//! Images of a distribution of Ubuntu's shape: its base, the elements of plywood and of
-//! diskimage-builder on it, and archives with faults. Needs root, and the machine's package mirror,
-//! from whose packages it is made.
+//! Tests of images from a small package repository with the structure of Ubuntu's: the base, the
+//! elements of plywood and of diskimage-builder, and damaged repositories. They need root, and the
+//! package mirror of this machine.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ env = { DIB_LOCALE = "en_US.UTF-8", DIB_DEV_USER_USERNAME = "me", DIB_HOSTS_ENTR
         DIB_DOCKER_INSECURE_REGISTRIES = "registry.example:5000", DIB_KERNEL_FLAVOUR = "cloud" }
 "#;
 
-/// What each element leaves, in an image of Ubuntu.
+/// A script that checks the results of each element.
 const LOOK: &str = r#"
 grep -q '^ID=ubuntu' /etc/os-release
 [ "$(dpkg-query -W -f '${Version}' hostname)" = 3.23+nmu1ubuntu9 ]
@@ -55,7 +55,7 @@ fn elements_of_plywood_work_on_ubuntu_and_a_second_build_finds_everything() {
     );
     assert_eq!(project.build(&[]).made(), Vec::<&str>::new());
 
-    // The mirror is in no key and in no layer.
+    // Another mirror gives the same keys and the same layers.
     let other = WebServer::start(repository());
     let second = crate::common::ubuntu::project(&uri(&other), "packages = [\"netbase\"]\noutputs = []");
     second.build(&[]);
@@ -65,7 +65,7 @@ fn elements_of_plywood_work_on_ubuntu_and_a_second_build_finds_everything() {
     assert_eq!(project.layers(), second.layers());
 }
 
-/// Breaks a repository in a directory.
+/// A function that damages the repository in a directory.
 type Fault = fn(&Path);
 
 fn remove_signatures(directory: &Path) {
@@ -87,7 +87,7 @@ fn remove_a_suite(directory: &Path) {
 }
 
 #[test]
-fn an_archive_with_a_fault_fails_with_a_cure() {
+fn a_damaged_archive_is_an_error_with_a_hint() {
     let faults: [(Fault, &str, &str); 3] = [
         (remove_signatures, "noble Release' is not signed", "plywood uses signed archives alone"),
         (change_an_index, "Mirror sync in progress?", "the mirror is being synchronized: build again later"),
@@ -103,7 +103,7 @@ fn an_archive_with_a_fault_fails_with_a_cure() {
 }
 
 #[test]
-fn a_keyring_that_does_not_verify_the_archive_fails_with_a_cure() {
+fn a_keyring_that_cannot_verify_the_archive_is_an_error_with_a_hint() {
     let server = WebServer::start(repository());
     let debian = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let expired = repository().join("key-expired.gpg");
@@ -124,7 +124,7 @@ fn a_keyring_that_does_not_verify_the_archive_fails_with_a_cure() {
 }
 
 #[test]
-fn a_host_without_the_keyring_of_a_base_is_told_the_package_of_it() {
+fn the_hint_for_a_missing_keyring_names_its_package() {
     let project = Project::new("outputs = []");
     let base = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("layers/ubuntu-noble.toml"));
     let elsewhere = base.unwrap().replace("/usr/share/keyrings/", "/nowhere/");
