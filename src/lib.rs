@@ -15,7 +15,7 @@
 //! | [`element`], [`distro`], [`image`], [`disk`] | the user's definitions, as values; `distro` and `disk` import `element`, `image` imports all three, all import `oci` |
 //! | [`host`] | the requirements of a build on its host: checks, findings, cures |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
-//! | [`port`] | what the build needs of the world, in our own words |
+//! | [`port`] | the traits through which a build uses its surroundings |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
 //! | [`exec`] | starts programs of the machine |
 //! | [`tree`] | reads trees of files by directory handles: names, metadata, extended attributes, hard links, holes |

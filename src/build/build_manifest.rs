@@ -31,7 +31,7 @@ pub struct BuildManifest {
     pub layers: Vec<LayerEntry>,
     /// The installed packages, with the source packages they were built from.
     pub packages: Vec<Package>,
-    /// The files and directories that are there and consist of these layers.
+    /// The existing files and directories that consist of these layers.
     pub outputs: Vec<OutputEntry>,
     /// Outputs of earlier builds that are still beside the manifest and consist of other layers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -92,8 +92,8 @@ impl BuildManifest {
         (is_same && !stack.is_empty()).then_some(manifest.packages)
     }
 
-    /// Takes over the outputs of the manifest that was there before, as far as they still are:
-    /// those of the same layers are this image's, others are stale.
+    /// Adds those outputs of the earlier manifest that still exist. Outputs of the same layers are
+    /// outputs of this image. Others are stale.
     pub fn take_over(&mut self, earlier: BuildManifest, is_there: impl Fn(&OutputEntry) -> bool) {
         let is_same = (&earlier.image, &earlier.layers) == (&self.image, &self.layers);
         let written: Vec<_> = self.outputs.iter().map(|output| output.file.clone()).collect();

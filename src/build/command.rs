@@ -7,12 +7,12 @@ use crate::element::{Environment, PackageDataError, Selection, ServiceMap};
 use crate::plan::{Action, CopyModes, GitCheckout, ResolvedSource, SourceContent, Task, Tasks};
 use crate::port::{Access, Bind, View};
 
-/// A command, and whose files it sees.
+/// A command and its view of the file system.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) argv: Vec<String>,
     pub(super) view: View,
-    /// What it sees beside what every job sees.
+    /// A mount that only this command sees.
     pub(super) bind: Option<Bind>,
 }
 

@@ -18,11 +18,12 @@ pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
 /// Where hooks on the host leave files for each other: `TMP_BUILD_DIR`.
 pub(super) const BUILD_DIR_ON_HOST: &str = "/tmp/plywood/build";
 
-/// Where they may leave files that get neither into the image nor into a cache: `TMP_IMAGE_DIR`.
+/// Where hooks on the host may leave files that belong neither to the image nor to a cache:
+/// `TMP_IMAGE_DIR`.
 pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
 
-/// Where they find files to lock: `DIB_LOCKFILES`. All builds that share the store see the same
-/// ones.
+/// Where hooks on the host find files to lock: `DIB_LOCKFILES`. All builds with the same store
+/// share these files.
 pub(super) const LOCKS_ON_HOST: &str = "/tmp/plywood/lockfiles";
 
 /// The function that hooks on the host end with, as bash exports it.

@@ -26,7 +26,7 @@ pub struct Forecast {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Prospect {
-    /// Its layers are there.
+    /// Its layers exist.
     Hit {
         /// Lowest first.
         diff_ids: Vec<DiffId>,

@@ -63,8 +63,8 @@ impl Places {
         tasks: &Tasks,
     ) -> Result<Self, StoreError> {
         let work = workspace.scratch("work", 0o755)?;
-        // Hooks write beside the image by its name: the directory has to be there, wherever the
-        // name leads.
+        // The name of an image may be a path, and hooks write files beside that path. Therefore its
+        // directory must exist.
         let image = tasks.environment.get("IMAGE_NAME").map(String::as_str).unwrap_or_default();
         let beside = match ImagePlace::of(image) {
             // In the final stage the caller's own directories are shown.

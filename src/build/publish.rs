@@ -58,7 +58,7 @@ enum Source {
 }
 
 impl Entry {
-    /// Keeps the manifest that is there, if it names the same blobs.
+    /// Keeps the published manifest, if it names the same blobs.
     fn or_as(self, there: &SharedStep, manifest: Vec<u8>) -> Self {
         let blobs = |step: &SharedStep| step.layers.iter().map(Blob::from).collect::<Vec<_>>();
         match self.new.as_ref().is_some_and(|new| blobs(new) == blobs(there)) {
@@ -94,7 +94,8 @@ impl Publisher<'_> {
             let there = there.and_then(|manifest| Some((self.good(&manifest, record)?, manifest)));
             let prepare = || self.prepare(ports, plan, step, record, encoding);
             entries.push(match there {
-                // Made here although it is there: the registry may have lost its blobs.
+                // This step was built although it is published: the registry may have lost its
+                // blobs.
                 Some((there, manifest)) if built.found.is_none() => prepare()?.or_as(&there, manifest),
                 Some((_, manifest)) => {
                     Entry { name: step.name.clone(), manifest, new: None, blobs: BTreeMap::new() }

@@ -7,8 +7,8 @@ use crate::oci::{DiffId, Digest};
 use crate::plan::fixture::Image;
 use crate::plan::{Found, StepName};
 
-/// Returns an image of three elements. `comment` is in a hook of the middle one, and does not change
-/// its effect.
+/// Returns an image of three elements. `comment` is in a hook of the middle one, and does not
+/// change its effect.
 fn image(comment: &str) -> Image {
     let elements = ["low", "middle", "top"].map(|name| {
         let text = if name == "middle" { comment } else { "" };

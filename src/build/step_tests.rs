@@ -316,8 +316,8 @@ fn a_build_reports_the_moments_of_each_phase_while_the_root_is_open() {
         assert_eq!(builder.stack(&plan).is_ok(), status == 0);
         let expected = ["Before(ExtraData)", "After(ExtraData)", "Before(Install)", last];
         assert_eq!(*notes.0.lock().unwrap(), expected);
-        // The second build runs the step again, because a cached step would not reach the moments of
-        // the awaited phase.
+        // The second build runs the step again, because a cached step would not reach the moments
+        // of the awaited phase.
         notes.0.lock().unwrap().clear();
         assert_eq!(builder.stack(&plan).is_ok(), status == 0);
         assert_eq!(*notes.0.lock().unwrap(), expected);

@@ -56,7 +56,8 @@ impl Global {
     pub(super) fn choose_project(&mut self) {
         self.project = Some(match self.project.take() {
             None => find_project(),
-            // `.` is what a search ends with: messages tell the one from the other.
+            // A search may also return `.`. An absolute path shows in messages that the user chose
+            // it.
             Some(here) if here == Path::new(".") => std::path::absolute(&here).unwrap_or(here),
             Some(named) => named,
         });

@@ -74,7 +74,8 @@ impl Verified {
     }
 
     /// Notes the state `after` of a file that had this digest in the state `before`, unless its
-    /// content may have changed in between. A new or removed hard link changes only the change time.
+    /// content may have changed in between. A new or removed hard link changes only the change
+    /// time.
     pub fn note_renamed(&mut self, digest: Digest, before: &FileState, after: FileState) {
         if after.is_same_content(before) {
             self.note(digest, after);

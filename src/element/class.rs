@@ -1,15 +1,15 @@
 //! The steps of hooks in element order that do not run in their element's own step.
 //!
-//! In phase order, a repository is there before any package is installed, and all files are there
+//! In phase order, a repository is added before any package is installed, and all files exist
 //! before an index of them is built. With one step for each element, such hooks need a slot in the
-//! file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of diskimage-builder have no such
-//! file; the table here replaces it. Most hooks are in the step of their element, which is right for
-//! every element whose hooks do not depend on those of others.
+//! file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of diskimage-builder have no
+//! such file; the table here replaces it. Most hooks are in the step of their element, which is
+//! right for every element whose hooks do not depend on those of others.
 
 use super::{Element, ElementName, Phase, Slot, SlotRule};
 
-/// A line of [`SLOT_FILE`](super::SLOT_FILE) that contradicts the hooks of the element, another line
-/// or plywood's table.
+/// A line of [`SLOT_FILE`](super::SLOT_FILE) that contradicts the hooks of the element, another
+/// line or plywood's table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotConflict {
     #[error("line {line}: no hook of `{phase}` has a name that starts with `{prefix}`")]

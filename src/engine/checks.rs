@@ -35,7 +35,7 @@ pub(crate) fn require(finding: Finding) -> Result<(), Failure> {
     if finding.standing == Standing::Lacking { Err(failure(finding)) } else { Ok(()) }
 }
 
-/// Refuses to go on with a finding that limits what is wanted now.
+/// Returns an error for a finding that limits the current command.
 pub(crate) fn require_whole(finding: Finding) -> Result<(), Failure> {
     match finding.standing {
         Standing::Lacking | Standing::Limited => Err(failure(finding)),

@@ -87,8 +87,8 @@ impl Disk {
         Ok(ByteSize::from_bytes(bytes))
     }
 
-    /// Returns what has to be able to boot the standard disk; nothing for a described disk, whose
-    /// author may have other means.
+    /// Returns the firmware that must be able to boot the standard disk. Returns none for a
+    /// described disk, because its author may boot it in another way.
     pub(crate) fn standard_firmware(&self) -> BTreeSet<Firmware> {
         match self.devices {
             None => self.settings.firmware.clone(),

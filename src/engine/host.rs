@@ -178,7 +178,7 @@ pub(crate) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
     Some(host::mirror(uri, proxy, &probe::mirror(&endpoint)))
 }
 
-/// Returns what the kernel said when a sandbox could not be made.
+/// Returns the error of the kernel when a sandbox could not be made.
 fn trial_of(error: &SandboxError) -> Trial {
     let action = match error {
         SandboxError::Setup { action, .. } => action.clone(),

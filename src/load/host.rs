@@ -1,4 +1,4 @@
-//! Observes files of the build host, as evidence of what hooks read there.
+//! Observes the files of the build host that hooks read, as evidence.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File, Metadata};

@@ -1,8 +1,8 @@
 //! Remembers the states of the blobs in OCI image layouts that plywood wrote.
 //!
-//! Most of the time for replacing an unchanged layout would be spent on hashing the blobs of the old
-//! one. Therefore, when a layout is in place, the state of each blob is recorded in the store, in one
-//! file for each layout:
+//! Most of the time for replacing an unchanged layout would be spent on hashing the blobs of the
+//! old one. Therefore, when a layout is in place, the state of each blob is recorded in the store,
+//! in one file for each layout:
 //!
 //! ```text
 //! <SHA-256 of the path of the layout>

@@ -152,9 +152,9 @@ impl Old {
         Ok(Self { blobs, verified: known.map(|known| known.load(target)).unwrap_or_default() })
     }
 
-    /// Links the layer's blob of the old layout into `store`. Returns the state in which the bytes of
-    /// the file were verified. Returns `None` if the old layout lacks the blob, if its bytes differ,
-    /// or if another user could change it later.
+    /// Links the layer's blob of the old layout into `store`. Returns the state in which the bytes
+    /// of the file were verified. Returns `None` if the old layout lacks the blob, if its bytes
+    /// differ, or if another user could change it later.
     fn lend(&self, layer: &Layer, store: &Directory) -> Option<FileState> {
         let name = layer.blob.hex();
         let file = self.blobs.as_ref()?.open_regular(name.as_ref()).ok()?;

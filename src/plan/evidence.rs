@@ -1,5 +1,5 @@
-//! Evidence: what hooks of host phases read of the build host, besides the inputs in their step's
-//! key.
+//! Evidence: the files of the build host that hooks of host phases read, besides the inputs in the
+//! key of their step.
 //!
 //! A hook on the build host sees the host's own files, and no key can know beforehand which of them
 //! it reads. The sandbox therefore traces the files that it opens, and the step's record keeps the

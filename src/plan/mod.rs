@@ -6,7 +6,7 @@
 //! view      hooks -> the files and variables that they can see
 //! key       the inputs of a step -> its two keys         KeyFields -> InputKey, ContentKey
 //! seal      a secret -> the value in a key
-//! evidence  what hooks read of the build host, besides the inputs in a key
+//! evidence  the files of the build host that hooks read, besides the inputs in a key
 //! miss      a step and earlier records -> the reasons to build it
 //! ```
 //!

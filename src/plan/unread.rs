@@ -91,7 +91,7 @@ mod tests {
     use super::super::fixture::Image;
     use super::*;
 
-    /// Returns what is said of these variables and files of an image.
+    /// Returns the warnings about these variables and files of an image.
     fn said(variables: &[&str], files: &[&str]) -> Vec<String> {
         let mut image = Image::full();
         image.variables.extend(variables.iter().map(|name| ((*name).to_owned(), "v".to_owned())));

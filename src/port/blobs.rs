@@ -25,8 +25,8 @@ pub trait LayerBlobs: Sync {
 
 /// Opens the bytes of one blob, repeatedly: an upload may have to start again.
 pub trait BlobSource: Sync {
-    /// Opens the bytes from `offset` on. Uploads hash what they read: they need not be verified
-    /// here.
+    /// Opens the bytes from `offset` on. They need not be verified here, because uploads hash the
+    /// bytes that they send.
     fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>>;
 }
 

@@ -39,7 +39,7 @@ pub enum PullError<E: std::error::Error + 'static> {
 impl Remote {
     /// Passes the bytes of a blob to `take`, which must read them to the end. If the blob is
     /// damaged, the last read fails, and `take` is called again for a new download, up to three
-    /// times in all. `take` must discard what it has read before an error.
+    /// times in all. `take` must discard the bytes that it has read before an error.
     ///
     /// # Errors
     /// [`PullError::Registry`] if the download fails, [`PullError::Taking`] if `take` fails for a

@@ -21,7 +21,7 @@ const PAGE: usize = 1000;
 /// Most answers that are read for one list, as a hostile registry may send a list that never ends.
 const MAX_PAGES: usize = 10_000;
 
-/// The pages of one list that were asked for, but for the first.
+/// The URLs of the requested pages of one list, without the first.
 #[derive(Default)]
 pub(super) struct Pages(BTreeSet<String>);
 

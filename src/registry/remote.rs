@@ -20,8 +20,7 @@ use crate::oci::Repository;
 /// The interval between two looks at the interrupt flag.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// A client for registries. Clones share connections, tokens and what was learned about each
-/// registry.
+/// A client for registries. Clones share connections, tokens and known properties of registries.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,

@@ -53,7 +53,7 @@ impl MountedRoot {
         })
     }
 
-    /// Records what a job has left mounted and has opened, and returns how it ended.
+    /// Records the mounts that a job left and the files that it opened. Returns how the job ended.
     fn note(&self, Ended { exit, mounts, opens }: Ended) -> Result<Exit, SandboxError> {
         let HostOpens { files, gap } = opens.unwrap_or_default();
         let mut opens = self.host_opens.borrow_mut();

@@ -199,8 +199,8 @@ impl Supervisor {
             assignment.number(),
             report.number(),
         ]);
-        // A job can read `/proc/1/environ`. The variables of plywood's caller may be secrets, and
-        // must not be there.
+        // A job can read `/proc/1/environ`, which must not contain the variables of plywood's
+        // caller: they may be secrets.
         command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
         if terminal == Terminal::Detached {
             // Ctrl-C on the caller's terminal then reaches plywood alone, which ends the job in

@@ -95,7 +95,7 @@ mod tests {
         (directory, sh, file)
     }
 
-    /// Runs a command; returns its status and what it prints, lines joined by commas.
+    /// Runs a command. Returns its exit status and its output, with lines joined by commas.
     fn outcome(command: &mut Command) -> (i32, String) {
         let done = command.output().expect("this test needs the programs `sh` and `awk`");
         let printed = String::from_utf8(done.stdout).unwrap();
@@ -156,8 +156,7 @@ mod tests {
         }
     }
 
-    /// Calls `install-packages` with an `apt-get` and a `pkg-map` that print what they are called
-    /// with.
+    /// Calls `install-packages` with an `apt-get` and a `pkg-map` that print their arguments.
     #[test]
     fn packages_are_installed_removed_and_updated_by_every_option() {
         let table = [

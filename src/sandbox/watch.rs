@@ -301,7 +301,7 @@ fn examine(file: BorrowedFd<'_>) -> io::Result<Statx> {
     }
 }
 
-/// Returns what a process learns about a file by opening it.
+/// Returns the aspect of a file that a process can read after it opens the file.
 fn aspect_of(found: &Statx) -> Aspect {
     match FileType::from_raw_mode(found.stx_mode.into()) {
         FileType::Directory => Aspect::Listing,

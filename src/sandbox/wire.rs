@@ -36,8 +36,7 @@ pub(super) enum Terminal {
     Detached,
 }
 
-/// How a job ended, what it left mounted, and the files of the host that it opened if it was
-/// watched.
+/// How a job ended, the mounts that it left, and the host files that it opened if it was watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ended {
     pub(super) exit: Exit,

@@ -93,7 +93,8 @@ impl MergedDir {
         Ok(Some(node))
     }
 
-    /// Opens the directory `name` in every layer down to the first that hides what is below it.
+    /// Opens the directory `name` in every layer, down to the first layer that hides the lower
+    /// ones.
     fn open_layers(&self, name: &[u8]) -> Result<Vec<OwnedFd>, Errno> {
         let mut layers = Vec::new();
         for layer in &self.layers {

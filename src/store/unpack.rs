@@ -29,7 +29,7 @@ impl Snapshots<'_> {
     /// Returns the snapshots of the layers of `stack`, lowest first. Unpacks layers without a
     /// snapshot. A snapshot that is in the stack several times is returned once, at its highest
     /// position: overlayfs refuses a directory that is listed twice, and the highest position
-    /// decides what it shows.
+    /// wins.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`],
