@@ -17,7 +17,7 @@ use super::measure::measure;
 use super::mount::{BlockDevice, MountDirectory, Mounted};
 use super::table::write_table;
 use crate::disk::{self, Content, Extent, FileSystem, FsKind, Layout, Maker, Place};
-use crate::exec::{Program, Run};
+use crate::exec::{ExecError, Program, Run};
 use crate::port::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 
 /// Writes disks with the file systems of the kernel, on loop devices. Needs root.
@@ -306,15 +306,25 @@ fn empty(directory: &Path) -> io::Result<()> {
 
 fn make(file_system: &FileSystem, device: &Path, time: i64) -> Result<(), DiskError> {
     let Some((name, package)) = Maker::from(file_system.kind).program() else { return Ok(()) };
-    let run = Run::new(Program { name, package }).args(disk::make_arguments(file_system, device));
-    // e2fsprogs before 1.47.1 reads only the first variable, and ignores a time of 0.
-    Ok(run
-        .env("E2FSPROGS_FAKE_TIME", time.max(1).to_string())
-        .env("SOURCE_DATE_EPOCH", time.to_string())
-        // mkfs.btrfs refuses a UUID that is in the blkid cache of the machine. An earlier build of
-        // the same image may be in that cache.
-        .env("BLKID_FILE", "/dev/null")
-        .run()?)
+    let run = |arguments: &[String]| {
+        Run::new(Program { name, package })
+            .args(arguments)
+            // e2fsprogs before 1.47.1 reads only the first variable, and ignores a time of 0.
+            .env("E2FSPROGS_FAKE_TIME", time.max(1).to_string())
+            .env("SOURCE_DATE_EPOCH", time.to_string())
+            // mkfs.btrfs refuses a UUID that is in the blkid cache of the machine. An earlier build
+            // of the same image may be in that cache.
+            .env("BLKID_FILE", "/dev/null")
+            .run()
+    };
+    let arguments = disk::make_arguments(file_system, device);
+    match disk::prezeroed(&arguments).map(|arguments| run(&arguments)) {
+        // An older mke2fs refuses the setting before it writes anything.
+        Some(Err(ExecError::Failed { stderr, .. })) if stderr.contains(disk::PREZEROED) => {}
+        Some(made) => return Ok(made?),
+        None => {}
+    }
+    Ok(run(&arguments)?)
 }
 
 fn check(file_system: &FileSystem, device: &Path) -> Result<(), DiskError> {

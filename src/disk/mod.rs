@@ -59,7 +59,7 @@ pub use lvm::{
     LogicalVolume, Lvm, LvmCommand, PhysicalVolume, VolumeGroup, VolumeKind, VolumeName, VolumeSize,
 };
 pub use machine::{Accelerator, Console, Forward, Machine, Writes, boot_command};
-pub use mkfs::{Maker, check_arguments, make_arguments};
+pub use mkfs::{Maker, PREZEROED, check_arguments, make_arguments, prezeroed};
 pub use partition::{BootFlag, Partition, PartitionEntry, PartitionKind};
 pub use probe::probe_answers;
 pub use request::DiskRequest;

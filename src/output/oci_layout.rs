@@ -10,6 +10,7 @@
 //! Source: OCI image-spec, `image-layout.md`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -46,15 +47,17 @@ pub fn write_oci_layout(
     let pending = PendingDirectory::new(target)?;
     let store = create(&pending.content, "blobs").and_then(|blobs| create(&blobs, "sha256"))?;
     let mut descriptors = Vec::new();
-    let mut verified = Vec::new();
+    let mut verified = BTreeMap::new();
     let mut bytes = 0;
     for diff_id in image.diff_ids {
         let layer = blobs.encoded(diff_id, encoding)?;
-        let state = match old.lend(&layer, &store) {
-            Some(state) => state,
-            None => copy(&layer, blobs, &store)?,
-        };
-        verified.push((layer.blob, state));
+        // Two layers may have one blob: images of Docker often contain the empty layer twice.
+        if let Entry::Vacant(place) = verified.entry(layer.blob) {
+            place.insert(match old.lend(&layer, &store) {
+                Some(state) => state,
+                None => copy(&layer, blobs, &store)?,
+            });
+        }
         bytes += layer.blob_bytes;
         descriptors.push(descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
     }
@@ -76,7 +79,7 @@ pub fn write_oci_layout(
 
 /// Returns the new states of blobs in the directory `store`. `blobs` has the states in which their
 /// digests were verified. Removing the hard links of the old layout changed the change times.
-fn states(blobs: Vec<(Digest, FileState)>, store: &Directory) -> Verified {
+fn states(blobs: BTreeMap<Digest, FileState>, store: &Directory) -> Verified {
     let mut verified = Verified::default();
     for (digest, before) in blobs {
         let file = store.open_regular(digest.hex().as_ref());
@@ -284,11 +287,13 @@ mod tests {
 
         /// Writes a layout of one layer, whose blob has this content.
         fn write(&self, content: &'static str) {
-            let image = ContainerImage {
-                name: "web",
-                config: b"{}",
-                diff_ids: &[DiffId::new(Digest::of("archive"))],
-            };
+            self.write_layers(content, 1);
+        }
+
+        /// Writes a layout of this many layers, which all have one blob with this content.
+        fn write_layers(&self, content: &'static str, count: usize) {
+            let diff_ids = vec![DiffId::new(Digest::of("archive")); count];
+            let image = ContainerImage { name: "web", config: b"{}", diff_ids: &diff_ids };
             let known = self.known();
             write_oci_layout(&image, Encoding::Zstd, &OneBlob(content), &self.target(), Some(&known))
                 .unwrap();
@@ -300,6 +305,17 @@ mod tests {
 
         fn state(&self, content: &str) -> FileState {
             FileState::of(&self.blob(content)).unwrap().unwrap()
+        }
+    }
+
+    #[test]
+    fn layers_with_one_blob_share_it() {
+        let world = World::new();
+        for _ in 0..2 {
+            world.write_layers("content", 3);
+            let path = world.0.path().join("web.oci/blobs/sha256");
+            assert_eq!(fs::read(world.blob("content")).unwrap(), b"content");
+            assert_eq!(fs::read_dir(&path).unwrap().count(), 3, "the blob, the config and the manifest");
         }
     }
 

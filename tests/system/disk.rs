@@ -119,6 +119,23 @@ fn both_file_systems_keep_everything_and_tables_are_the_same_twice() {
     assert_eq!(attached(scratch.path()), [""; 0]);
 }
 
+#[test]
+fn a_large_disk_takes_no_space_before_it_is_filled() {
+    enter_namespace();
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    small_tree(&tree);
+    let size = DiskSize::Given(ByteSize::from_mebibytes(200 * 1024));
+    let (raw, writer) = (scratch.path().join("large.raw"), writer(scratch.path()));
+    let layout = Layout::standard(&request(RootFs::Ext4, size), writer.measure(&tree).unwrap()).unwrap();
+    let mut disk = writer.create(&layout, &raw).unwrap();
+    disk.fill(&tree).unwrap();
+    disk.finish(&BootImages::default()).unwrap();
+    // Inode tables alone would be 3.2 GiB.
+    let allocated = fs::metadata(&raw).unwrap().blocks() * 512;
+    assert!(allocated < 256 << 20, "{allocated} bytes");
+}
+
 fn check_esp(raw: &Path, layout: &Layout, scratch: &Path) {
     let esp = layout.locate("/boot/efi").unwrap().0.place.extent().unwrap();
     let mut bytes = vec![0; esp.bytes as usize];
