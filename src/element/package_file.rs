@@ -156,6 +156,15 @@ fn comparison(when: String) -> Result<Condition, String> {
     let end = when.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(when.len());
     let (variable, rest) = when.split_at(end);
     let (variable, rest) = (variable.to_owned(), rest.trim_start());
+    // As in diskimage-builder, everything behind the operator is the value. A shell's syntax there
+    // would make the condition false for ever.
+    let shell = rest
+        .trim_start_matches('!')
+        .strip_prefix('=')
+        .filter(|value| value.trim_start().starts_with(['=', '"', '\'']));
+    if shell.is_some() {
+        return Err(format!("`when: {when}`: expected one `=` or `!=`, and a value without quotes"));
+    }
     let value = |rest: &str| rest.trim_start().to_owned();
     match (rest.strip_prefix('='), rest.strip_prefix("!=")) {
         (Some(rest), _) if end > 0 => Ok(Condition::Equal(variable, value(rest))),

@@ -181,6 +181,14 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
                 "a: {when: DIB_X}",
                 "line 1, column 4: `when: DIB_X` is not `VARIABLE = value` or `VARIABLE != value`",
             ),
+            (
+                "a: {when: DIB_X == 1}",
+                "line 1, column 4: `when: DIB_X == 1`: expected one `=` or `!=`, and a value without quotes",
+            ),
+            (
+                "a: {when: 'DIB_X != \"1\"'}",
+                "line 1, column 4: `when: DIB_X != \"1\"`: expected one `=` or `!=`, and a value without quotes",
+            ),
             ("a: {uninstal: true}", "line 1, column 4: unknown key `uninstal`: did you mean `uninstall`?"),
             (
                 "b:\na:\n  - arch: x\n    pase: 1\n",

@@ -118,8 +118,15 @@ fn kind(member: &Member, path: &[u8]) -> Result<Kind, LayerError> {
     Ok(match member.header.entry_type() {
         EntryType::GNUSparse => Kind::File(member.bytes),
         EntryType::Directory => Kind::Directory,
-        // Version 7 tar had no type for directories.
-        EntryType::Regular if member.path.ends_with(b"/") => Kind::Directory,
+        // Version 7 tar had no type for directories. Readers do not agree on such an entry with
+        // content.
+        EntryType::Regular if member.path.ends_with(b"/") => match member.bytes {
+            0 => Kind::Directory,
+            _ => {
+                let problem = "is a file with content, and its name ends with `/`";
+                return Err(LayerError::BadPath { path: display(path), problem });
+            }
+        },
         EntryType::Regular | EntryType::Continuous => Kind::File(member.bytes),
         EntryType::Symlink => Kind::Symlink(link(member, path)?.to_vec()),
         EntryType::Link => Kind::Hardlink(normalise(link(member, path)?)?),
@@ -347,6 +354,11 @@ mod tests {
             decode_one(&archive(kind, name.as_bytes(), link.as_bytes())).map(|entry| entry.kind)
         };
         assert_eq!(kind(EntryType::Regular, "v7/", "").unwrap(), Kind::Directory);
+        let with_content = member(EntryType::Regular, b"file/", |header| header.set_size(1));
+        assert!(
+            matches!(decode_one(&with_content), Err(LayerError::BadPath { .. })),
+            "no content is dropped"
+        );
         assert_eq!(kind(EntryType::Continuous, "x", "").unwrap(), Kind::File(0));
         assert_eq!(kind(EntryType::Link, "x", "/a/b").unwrap(), Kind::Hardlink(b"a/b".to_vec()));
         assert_eq!(kind(EntryType::Symlink, "x", "/../b").unwrap(), Kind::Symlink(b"/../b".to_vec()));

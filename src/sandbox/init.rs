@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Gid, Pid, fork, setgroups};
 use rustix::fs::{Access as FileAccess, Mode, access};
 use rustix::process::{
     Resource, Rlimit, getrlimit, set_parent_process_death_signal, setpriority_process, setrlimit, umask,
@@ -208,6 +208,7 @@ fn become_job(program: &Program, terminal: Terminal) -> Result<Infallible, Sandb
     // After the terminal: the supervisor ignores SIGTTOU, which would stop this process when it
     // takes the terminal from the background.
     reset_signals()?;
+    forget_groups_of_caller()?;
     program.execute()
 }
 
@@ -219,6 +220,16 @@ fn come_to_foreground() -> Result<(), SandboxError> {
     match rustix::termios::tcsetpgrp(&stdin, rustix::process::getpid()) {
         Ok(()) | Err(rustix::io::Errno::NOTTY) => Ok(()),
         Err(error) => Err(setup("take the terminal")(error)),
+    }
+}
+
+/// Leaves root's own group as the only one, so that a hook does not depend on the groups of the
+/// caller.
+fn forget_groups_of_caller() -> Result<(), SandboxError> {
+    match setgroups(&[Gid::from_raw(0)]) {
+        // Root of a user namespace may not have the right to change groups.
+        Ok(()) | Err(Errno::EPERM) => Ok(()),
+        Err(error) => Err(setup("leave the groups of the caller")(error)),
     }
 }
 
