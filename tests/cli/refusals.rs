@@ -71,7 +71,7 @@ fn an_invalid_definition_is_refused_with_its_line_and_a_hint() {
             |project| project.write("plywood.toml", "[image.tiny]\nbase = \"debian-bookwrm\"\n"),
             &["plan"],
             "error: base `debian-bookwrm` not found: \
-             there are `debian-bookworm`, `debian-bullseye`, `debian-trixie`\n\n\
+             there are `debian-bookworm`, `debian-bullseye`, `debian-sid`, `debian-testing`, `debian-trixie`, `ubuntu-focal`, `ubuntu-jammy`, `ubuntu-noble`, `ubuntu-trusty`, `ubuntu-xenial`\n\n\
              hint: did you mean `debian-bookworm`?",
         ),
         (

@@ -45,19 +45,6 @@ pub(crate) fn write_leaf(directory: &Path, number: u32) {
     write_hook(&directory.join("leaf/install.d/70-leaf"), &format!("echo {number} >/etc/leaf"));
 }
 
-/// The element of [`write_small_initramfs`].
-pub(crate) const SMALL_INITRAMFS: &str = "small-initramfs";
-
-/// Writes an element that limits initramfs images to the modules that start a virtual machine. An
-/// image with all modules costs ten times as much, and hooks of diskimage-builder make up to seven
-/// in one build.
-pub(crate) fn write_small_initramfs(directory: &Path) {
-    let element = directory.join(SMALL_INITRAMFS);
-    write_hook(&element.join("pre-install.d/00-small-initramfs"), include_str!("small_initramfs.sh"));
-    // All other elements find the settings.
-    fs::write(element.join("plywood-slots"), "pre-install.d prepare\n").unwrap();
-}
-
 fn write_hook(path: &Path, command: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, format!("#!/bin/bash\n{command}\n")).unwrap();

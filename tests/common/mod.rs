@@ -10,6 +10,7 @@ pub(crate) mod page;
 pub(crate) mod project;
 pub(crate) mod reader;
 pub(crate) mod registry;
+pub(crate) mod small_initramfs;
 pub(crate) mod small_registry;
 pub(crate) mod tunnel;
 pub(crate) mod ubuntu;

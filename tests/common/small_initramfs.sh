@@ -1,3 +1,4 @@
+#!/bin/bash
 set -euo pipefail
 mkdir -p /etc/initramfs-tools/conf.d /etc/initramfs-tools/hooks
 printf 'MODULES=list\nCOMPRESSLEVEL=1\n' >/etc/initramfs-tools/conf.d/small

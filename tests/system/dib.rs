@@ -10,10 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::cloud_image::{
-    ELEMENTS, SMALL_INITRAMFS, VARIABLES, write_own_elements, write_small_initramfs,
-};
+use crate::common::cloud_image::{ELEMENTS, VARIABLES, write_own_elements};
 use crate::common::project::Project;
+use crate::common::small_initramfs::{SMALL_INITRAMFS, write_small_initramfs};
 use crate::common::upstream;
 use plywood::oci::{Digest, HashingReader};
 

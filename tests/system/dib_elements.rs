@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::common::cloud_image::{SMALL_INITRAMFS, write_small_initramfs};
+use crate::common::small_initramfs::{SMALL_INITRAMFS, write_small_initramfs};
 use crate::common::upstream;
 use images::images;
 
