@@ -148,7 +148,7 @@ const ARCHIVE_TROUBLE: [(&str, &str); 8] = [
     ),
     (
         "is not signed",
-        "plywood uses signed archives alone: name another mirror with `DIB_DISTRIBUTION_MIRROR`",
+        "plywood uses only signed archives: name another mirror with `DIB_DISTRIBUTION_MIRROR`",
     ),
     (
         "does not have a Release file",
@@ -252,7 +252,7 @@ fn packages(error: &PackageError, plywood: &str) -> Option<String> {
     }
 }
 
-/// The packages that bring the keyrings of our bases, by the names of the files.
+/// The packages that contain the keyrings of plywood's bases, by file name.
 const KEYRINGS: [(&str, &str); 2] = [
     ("debian-archive-keyring.gpg", "debian-archive-keyring"),
     ("ubuntu-archive-keyring.gpg", "ubuntu-keyring"),
@@ -290,7 +290,8 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
             "get the file with the expected digest, or write `digest = \"{found}\"` into the base's definition"
         )),
         StoreError::Io(IoError { action, path, source }) => match source.kind() {
-            // The store itself: what is in the way is not plywood's to remove.
+            // The path of the store itself is blocked. The hint does not suggest to remove the
+            // file, because it is not a file of the store.
             io::ErrorKind::NotADirectory if *action == "open or make directory" => Some(
                 "a file is in the place of one of its parents: choose another with `--store DIR`".to_owned(),
             ),

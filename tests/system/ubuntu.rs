@@ -89,7 +89,7 @@ fn remove_a_suite(directory: &Path) {
 #[test]
 fn a_damaged_archive_is_an_error_with_a_hint() {
     let faults: [(Fault, &str, &str); 3] = [
-        (remove_signatures, "noble Release' is not signed", "plywood uses signed archives alone"),
+        (remove_signatures, "noble Release' is not signed", "plywood uses only signed archives"),
         (change_an_index, "Mirror sync in progress?", "the mirror is being synchronized: build again later"),
         (remove_a_suite, "noble-updates Release' does not have a Release file", "this mirror lacks a suite"),
     ];
