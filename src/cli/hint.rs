@@ -64,7 +64,9 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
         // First: on a full disk, hooks fail with many different messages.
         BuildError::HookFailed(failure) if has_no_room(&failure.outcome) => Some(make_room(plywood)),
         BuildError::TaskFailed { outcome, .. } if has_no_room(outcome) => Some(make_room(plywood)),
-        BuildError::TaskFailed { outcome, .. } if let Some(cure) = archive_trouble(&outcome.tail) => {
+        BuildError::TaskFailed { step, outcome, .. }
+            if let Some(cure) = archive_trouble(&outcome.tail, step.is_lowest()) =>
+        {
             Some(cure.to_owned())
         }
         BuildError::HookFailed(failure) if let Exit::OverLimit(limit) = failure.outcome.exit => {
@@ -136,7 +138,7 @@ fn has_no_room(outcome: &Outcome) -> bool {
 
 /// What apt and dpkg print about trouble with an archive, and the cure. The first match counts: if
 /// a key is unknown, apt also says that the archive is not signed.
-const ARCHIVE_TROUBLE: [(&str, &str); 8] = [
+const ARCHIVE_TROUBLE: [(&str, &str); 12] = [
     (
         "NO_PUBKEY",
         "the keyring lacks the key that signs this archive: name a file that has it with `DIB_APT_KEYRING=FILE`",
@@ -163,6 +165,10 @@ const ARCHIVE_TROUBLE: [(&str, &str); 8] = [
         "if the release has ended: set `Acquire::Check-Valid-Until \"false\";` in /etc/apt/apt.conf.d on this host. \
          Otherwise the mirror is old: name another with `DIB_DISTRIBUTION_MIRROR`",
     ),
+    ("Could not resolve", UNREACHABLE),
+    ("Temporary failure resolving", UNREACHABLE),
+    ("Could not connect", UNREACHABLE),
+    ("Unable to connect", UNREACHABLE),
     (
         "unknown compression for member",
         "the dpkg of this host cannot read the packages of this release: Ubuntu from 22.04 on needs dpkg 1.21.18 \
@@ -173,10 +179,16 @@ const ARCHIVE_TROUBLE: [(&str, &str); 8] = [
 const HALF_SYNCHRONIZED: &str =
     "the mirror is being synchronized: build again later, or name another with `DIB_DISTRIBUTION_MIRROR`";
 
-/// Returns the cure for a task that failed because of a package archive.
-fn archive_trouble(tail: &[String]) -> Option<&'static str> {
+const UNREACHABLE: &str = "the mirror does not answer: check the network and the proxy (`http_proxy`), or name another \
+                           mirror with `DIB_DISTRIBUTION_MIRROR`";
+
+/// Returns the cure for a task that failed because of a package archive. A base has only archives
+/// of the distribution; above it, an archive of an element may be the cause, which other keys and
+/// mirrors of the distribution do not cure.
+fn archive_trouble(tail: &[String], is_base: bool) -> Option<&'static str> {
     let is_printed = |text: &str| tail.iter().any(|line| line.contains(text));
-    ARCHIVE_TROUBLE.iter().find(|(text, _)| is_printed(text)).map(|(_, cure)| *cure)
+    let mut known = ARCHIVE_TROUBLE.iter().filter(|(_, cure)| is_base || *cure == HALF_SYNCHRONIZED);
+    known.find(|(text, _)| is_printed(text)).map(|(_, cure)| *cure)
 }
 
 fn make_room(plywood: &str) -> String {
@@ -233,9 +245,9 @@ fn plan(error: &PlanError) -> Option<String> {
 
 fn packages(error: &PackageError, plywood: &str) -> Option<String> {
     match error {
-        PackageError::NoMirror { .. } => {
-            Some(format!("DIB_DISTRIBUTION_MIRROR=http://MIRROR/debian {plywood} build …"))
-        }
+        PackageError::NoMirror { distro, variable, .. } => Some(format!(
+            "{variable}=http://MIRROR/{distro} {plywood} build …, or name it with `mirror` in the base"
+        )),
         PackageError::NoKeyring { path, variable, .. } => Some(no_keyring(path, variable)),
         PackageError::ToolMissing { program, package } => Some(probe::installer().cure(program, package)),
         PackageError::ProxyDetector { program, .. } => Some(format!(

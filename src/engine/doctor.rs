@@ -11,6 +11,7 @@ use crate::distro::AptMachine;
 use crate::element::Environment;
 use crate::host::{self, Finding, Standing, TOOLS, tool_named};
 use crate::load::load_apt_sources;
+use crate::package::names_mirror;
 use crate::plan::without_credentials;
 use crate::probe;
 
@@ -58,8 +59,8 @@ fn of_store(session: &Session<'_>, host: &Host<'_>) -> Result<Vec<Finding>, Fail
 /// Checks the mirrors in the host's apt configuration and the caller's variables, in parallel.
 fn of_mirrors(environment: &Environment) -> Vec<Finding> {
     let machine = load_apt_sources(Path::new(ETC_APT)).unwrap_or_default();
-    let named = ["DIB_DISTRIBUTION_MIRROR", "DIB_DEBIAN_SECURITY_MIRROR"].map(|name| environment.get(name));
-    let named = named.into_iter().flatten().filter(|uri| !uri.is_empty());
+    let named = environment.iter().filter(|(name, _)| names_mirror(name)).map(|(_, uri)| uri);
+    let named = named.filter(|uri| !uri.is_empty());
     // The first URI of each source: the others are its mirrors.
     let configured = machine.sources.iter().flat_map(|source| source.uris.iter().take(1));
     let uris: BTreeSet<_> = named.chain(configured).cloned().collect();

@@ -148,6 +148,11 @@ impl AptPackages {
     }
 }
 
+/// Returns true if the value of a variable is the URI of a mirror.
+pub fn names_mirror(variable: &str) -> bool {
+    variable == MIRROR || variable == SECURITY_MIRROR || variable.starts_with(&mirror_variable(""))
+}
+
 /// Returns the variable that names a mirror for one distribution: a caller who builds several
 /// cannot name one mirror for all.
 fn mirror_variable(distro: &str) -> String {
@@ -167,8 +172,7 @@ impl Packages for AptPackages {
     fn secrets(&self) -> Environment {
         let settings = self.machine.acquire.iter().map(|(_, value)| value.as_str());
         let sources = self.machine.sources.iter().flat_map(|source| &source.uris).map(String::as_str);
-        let is_mirror = |name: &str| name.starts_with(MIRROR) || name == SECURITY_MIRROR;
-        let named = self.caller.iter().filter(|(name, _)| is_mirror(name)).map(|(_, uri)| uri);
+        let named = self.caller.iter().filter(|(name, _)| names_mirror(name)).map(|(_, uri)| uri);
         let detected = self.detected.lock().unwrap_or_else(|held| held.into_inner());
         let detected = detected.values().flatten().map(String::as_str);
         let urls = settings.chain(sources).chain(named.map(String::as_str)).chain(detected);

@@ -364,6 +364,7 @@ fn an_unknown_or_unreachable_mirror_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(message.contains("error: `bootstrap` of step `base:debian-bookworm` failed"), "{message}");
     assert!(message.contains("127.0.0.1:9") && message.contains("Connection refused"), "{message}");
+    assert!(message.contains("hint: the mirror does not answer"), "{message}");
 
     let base = "distro = \"mint\"\nrelease = \"nobody-has-it\"\nfamily = \"debian\"\n";
     let source = "[source.mmdebstrap]\nvariant = \"minbase\"\nsuites = [\"nobody-has-it\"]\n";
