@@ -5,6 +5,7 @@
 //! diskimage-builder. Every lap of diskimage-builder downloads its packages again, and so does
 //! plywood's cold one.
 
+#[allow(dead_code, reason = "tests use all of it")]
 #[path = "../tests/common/cloud_image.rs"]
 mod cloud_image;
 mod fixture;
