@@ -56,6 +56,18 @@ pub fn as_text(bytes: &[u8]) -> io::Result<&str> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
+/// Opens a regular file to read. Never waits, as opening a FIFO would.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] for anything else, without opening it.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = open_document(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe: expected a regular file")),
+    }
+}
+
 fn open_document(path: &Path) -> io::Result<File> {
     // Examined first: opening a FIFO blocks, and opening a device may have effects.
     let found = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -131,6 +143,8 @@ mod tests {
         let (reader, mut writer) = io::pipe().unwrap();
         writer.write_all(b"text").unwrap();
         drop(writer);
-        assert_eq!(read_text(Path::new(&format!("/dev/fd/{}", reader.as_raw_fd()))).unwrap(), "text");
+        let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+        assert_eq!(open_regular(&path).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(read_text(&path).unwrap(), "text");
     }
 }

@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use append::open_to_append;
-pub use document::{MAX_DOCUMENT_BYTES, as_text, read_document, read_text};
+pub use document::{MAX_DOCUMENT_BYTES, as_text, open_regular, read_document, read_text};
 pub use verified::{FileState, Verified};
 pub use walk::ForeignLink;
 

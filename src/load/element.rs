@@ -1,14 +1,14 @@
 //! Reads one element.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::LoadError;
-use crate::directory::{MAX_DOCUMENT_BYTES as MAX_TEXT_BYTES, as_text, read_text};
+use crate::directory::{MAX_DOCUMENT_BYTES as MAX_TEXT_BYTES, as_text, open_regular, read_text};
 use crate::element::{
     Element, ElementFile, ElementName, FileKind, Mode, Phase, SLOT_FILE, SlotRule, belongs_to_identity,
     is_list,
@@ -68,7 +68,7 @@ fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
         .map(|path| {
             let mut bytes = Vec::new();
             // Only people read it, so a part of a file that is too large is enough.
-            let read = File::open(&path).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_end(&mut bytes));
+            let read = open_regular(&path).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_end(&mut bytes));
             read.map_err(LoadError::io("read", &path))?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         })
@@ -126,7 +126,7 @@ impl Walk<'_> {
         let file = match metadata.file_type() {
             kind if kind.is_dir() => return self.subdirectory(path, in_image, above),
             kind if kind.is_symlink() => load_symlink(&full)?,
-            kind if kind.is_file() => load_file(&full, mode_of(&metadata), in_image)?,
+            kind if kind.is_file() => load_file(&full, in_image)?,
             _ => return Err(LoadError::Special { path: full }),
         };
         // In the image, files have mode 0644 or 0755. A private key would become readable there.
@@ -203,8 +203,9 @@ fn load_symlink(path: &Path) -> Result<ElementFile, LoadError> {
 
 /// Reads a file. Keeps its text if hooks, or the search for variables, may need it: small files
 /// outside `static/`, and small programs.
-fn load_file(path: &Path, mode: Mode, in_image: bool) -> Result<ElementFile, LoadError> {
-    let mut file = File::open(path).map_err(LoadError::io("read", path))?;
+fn load_file(path: &Path, in_image: bool) -> Result<ElementFile, LoadError> {
+    let mut file = open_regular(path).map_err(LoadError::io("read", path))?;
+    let mode = mode_of(&file.metadata().map_err(LoadError::io("read", path))?);
     let mut text = Vec::new();
     if !in_image || mode == Mode::Executable {
         file.by_ref().take(MAX_TEXT_BYTES + 1).read_to_end(&mut text).map_err(LoadError::io("read", path))?;
@@ -222,6 +223,7 @@ fn load_file(path: &Path, mode: Mode, in_image: bool) -> Result<ElementFile, Loa
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -242,6 +244,16 @@ mod tests {
 
     fn load(dir: &tempfile::TempDir) -> Result<Element, LoadError> {
         load_element("e".parse().unwrap(), dir.path())
+    }
+
+    #[test]
+    fn a_file_that_became_a_fifo_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mknodat(CWD, &path, FileType::Fifo, 0o600.into(), 0).unwrap();
+        let error = load_file(&path, false).unwrap_err();
+        assert!(matches!(&error, LoadError::Io(error) if error.kind() == io::ErrorKind::InvalidInput));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
+use crate::directory::open_regular;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Aspect, NAMES, Stamp};
 use crate::port::{HostFiles, Observation};
@@ -69,9 +70,7 @@ impl HostFiles for HostFileSystem {
         }
         match aspect {
             Some(Aspect::Entry) => None,
-            // If a FIFO has replaced the file, opening it would wait for a writer.
-            Some(Aspect::Content) if !path.is_file() => None,
-            Some(Aspect::Content) => is_hidden(File::open(path)).then(|| path.to_owned()),
+            Some(Aspect::Content) => is_hidden(open_regular(path)).then(|| path.to_owned()),
             Some(Aspect::Listing | Aspect::Links) => is_hidden(sorted_paths(path)).then(|| path.to_owned()),
             Some(Aspect::Names) | None => hidden_below(path),
         }
@@ -119,7 +118,7 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
         Aspect::Content if found.is_file() => {
             let mut hasher = Hasher::default();
             add_entry(&mut hasher, path, found);
-            let file = File::open(path)?;
+            let file = open_regular(path)?;
             add_attributes(&mut hasher, &file)?;
             hasher.update(Digest::of_reader(file)?.bytes());
             Ok(hasher.finish())

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
+use crate::directory::open_regular;
 use crate::oci::Digest;
 use crate::plan::{InputFile, InputKind};
 use crate::tree::sorted_paths;
@@ -31,37 +33,39 @@ pub fn load_input_files(
 
 /// Computes the digest of one input.
 pub(super) fn input_file(path: PathBuf) -> Result<InputFile, LoadError> {
-    let digest = digest_of(&path)?;
-    Ok(InputFile { is_executable: is_executable(&path), path, digest, content: None })
+    if fs::metadata(&path).map_err(LoadError::io("read", &path))?.is_dir() {
+        let digest = digest_of_directory(&path)?;
+        return Ok(InputFile { is_executable: false, path, digest, content: None });
+    }
+    let (file, is_executable) = open_input(&path)?;
+    let digest = Digest::of_reader(file).map_err(LoadError::io("read", &path))?;
+    Ok(InputFile { is_executable, digest: InputFile::digest(digest, is_executable), path, content: None })
 }
 
-/// Returns true if this is a file with an execute bit.
-pub(super) fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
-/// Returns the [digest](InputFile::digest) of a file, or that [of a
-/// directory](InputFile::digest_of_directory).
-pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
-    let found = fs::metadata(path).map_err(LoadError::io("read", path))?;
-    if !found.is_dir() {
-        // Reading a FIFO would wait for a writer, and a device such as `/dev/zero` has no end.
-        if !found.is_file() {
+/// Opens a file, and returns whether it has an execute bit.
+pub(super) fn open_input(path: &Path) -> Result<(File, bool), LoadError> {
+    // Reading a FIFO would wait for a writer, and a device such as `/dev/zero` has no end.
+    let file = match open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             return Err(LoadError::Special { path: path.to_owned() });
         }
-        let digest = File::open(path).and_then(Digest::of_reader).map_err(LoadError::io("read", path))?;
-        return Ok(InputFile::digest(digest, is_executable(path)));
-    }
+        opened => opened.map_err(LoadError::io("read", path))?,
+    };
+    let found = file.metadata().map_err(LoadError::io("read", path))?;
+    Ok((file, found.permissions().mode() & 0o111 != 0))
+}
+
+/// Returns the [digest of a directory](InputFile::digest_of_directory).
+fn digest_of_directory(path: &Path) -> Result<Digest, LoadError> {
     let mut entries = Vec::new();
     for entry in sorted_paths(path).map_err(LoadError::io("read", path))? {
         let kind = entry.symlink_metadata().map_err(LoadError::io("read", &entry))?.file_type();
         let (kind, digest) = if kind.is_symlink() {
             let target = fs::read_link(&entry).map_err(LoadError::io("read", &entry))?;
             (InputKind::Symlink, Digest::of(target.as_os_str().as_encoded_bytes()))
-        } else if kind.is_dir() {
-            (InputKind::Directory, digest_of(&entry)?)
         } else {
-            (InputKind::File, digest_of(&entry)?)
+            let kind = if kind.is_dir() { InputKind::Directory } else { InputKind::File };
+            (kind, input_file(entry.clone())?.digest)
         };
         entries.push((entry.file_name().unwrap_or_default().to_owned(), kind, digest));
     }

@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::input::{input_file, is_executable};
+use super::input::{input_file, open_input};
 use crate::element::Element;
 use crate::oci::Digest;
 use crate::plan::{
@@ -160,12 +160,11 @@ impl NamedFile {
 
 /// Computes the digest of a file, and keeps the content of a small one.
 fn input(path: &Path) -> Option<InputFile> {
-    let mut content = Vec::new();
-    let is_executable = is_executable(path);
     // Digest and content come from one read. Otherwise a file that changes in between would have
     // the digest of other content.
-    if path.is_file() {
-        File::open(path).ok()?.take(MAX_KEPT_BYTES + 1).read_to_end(&mut content).ok()?;
+    if let Ok((file, is_executable)) = open_input(path) {
+        let mut content = Vec::new();
+        file.take(MAX_KEPT_BYTES + 1).read_to_end(&mut content).ok()?;
         if content.len() as u64 <= MAX_KEPT_BYTES {
             let digest = InputFile::digest(Digest::of(&content), is_executable);
             let content = Some(Arc::from(content));

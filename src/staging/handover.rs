@@ -21,7 +21,7 @@ use rustix::fs::FileType;
 use super::io_error;
 use crate::element::{Phase, is_data_for_plywood, is_hook_character, run_parts_order};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks, WORK_DIR_ON_HOST};
-use crate::port::{CacheMount, HookFilesError, HostDirs, IoError, LeftState};
+use crate::port::{CacheMount, HookFilesError, HostDirs, LeftState};
 use crate::tree::{Dir, Entry, walk};
 
 /// Directories in `/tmp` of a layer: files of the hooks directory, and files of the build
@@ -320,22 +320,26 @@ fn path_of(entry: &Entry<'_>) -> PathBuf {
 /// and beside the image, as far as they can be read.
 pub(super) fn left_states(left: HostDirs<'_>) -> BTreeSet<LeftState> {
     let mut states = BTreeSet::new();
-    let mut note = |entry: &Entry<'_>| {
-        if !entry.is_directory() {
-            let (bytes, stat) = (entry.stat.st_size as u64, &entry.stat);
-            states.insert(LeftState {
-                path: path_of(entry),
-                bytes,
-                modified: (stat.st_mtime, stat.st_mtime_nsec),
-            });
-        }
-        Ok::<_, IoError>(())
-    };
     for dir in [Some(left.work), left.beside].into_iter().flatten() {
-        // The list serves only for a warning, so an error here must not fail the build.
-        let _ = Dir::open(dir).and_then(|dir| walk(&dir, &mut note));
+        if let Ok(dir) = Dir::open(dir) {
+            note_states(&dir, &mut states);
+        }
     }
     states
+}
+
+/// Adds the states of the files below `dir`. A directory that cannot be read only leaves a warning
+/// out, and the other directories are still read.
+fn note_states(dir: &Dir<'_>, states: &mut BTreeSet<LeftState>) {
+    for entry in dir.entries().into_iter().flatten().flatten() {
+        if !entry.is_directory() {
+            let (bytes, stat) = (entry.stat.st_size as u64, &entry.stat);
+            let modified = (stat.st_mtime, stat.st_mtime_nsec);
+            states.insert(LeftState { path: path_of(&entry), bytes, modified });
+        } else if let Ok(dir) = entry.enter() {
+            note_states(&dir, states);
+        }
+    }
 }
 
 /// Copies the file or symlink at `path` below `from` to the same place below `to`.

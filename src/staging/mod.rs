@@ -23,8 +23,7 @@ use std::path::Path;
 pub use handover::{LeftFile, left_files};
 pub use hooks::HookLayout;
 
-use rustix::fs::{Mode, OFlags, open};
-
+use crate::directory::open_regular;
 use crate::port::{HookFilesError, IoError};
 
 /// Returns a function that adds `action` and `path` to an error.
@@ -34,13 +33,11 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Hook
 
 /// Opens `path`, which was a regular file when the plan was made, for reading.
 fn open_planned(path: &Path) -> Result<File, HookFilesError> {
-    // NONBLOCK: if a FIFO has replaced the file, opening it would wait for a writer.
-    let opened =
-        open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
-    let file = opened.map(File::from).map_err(|error| io_error("read", path)(error.into()))?;
-    match file.metadata().map_err(io_error("read", path))?.is_file() {
-        true => Ok(file),
-        false => Err(HookFilesError::Changed { path: path.to_owned() }),
+    match open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(HookFilesError::Changed { path: path.to_owned() })
+        }
+        opened => opened.map_err(io_error("read", path)),
     }
 }
 
