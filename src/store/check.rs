@@ -77,7 +77,9 @@ impl Store {
 
     fn check_blobs(&self, report: &mut CheckReport) -> Result<(), StoreError> {
         let paths = list_files(&self.layout().blobs())?;
-        for (path, result) in paths.iter().zip(hash_all(&paths, self.interrupt())) {
+        let inodes: Vec<_> = paths.iter().map(|path| inode(path)).collect();
+        let hashed = hash_all(&paths, self.interrupt());
+        for ((path, inode_before), result) in paths.iter().zip(inodes).zip(hashed) {
             // A collection has removed the blob since it was listed.
             let Some((digest, bytes)) = result? else { continue };
             report.blobs += 1;
@@ -85,8 +87,12 @@ impl Store {
             let is_good = digest
                 .is_some_and(|digest| path.file_name().is_some_and(|name| name == digest.hex().as_str()));
             if !is_good {
-                self.quarantine(path)?;
-                report.damaged_blobs.push(path.clone());
+                // Another process may have replaced a damaged blob with a good one since.
+                let _lock = self.lock_exclusive()?;
+                if inode(path) == inode_before {
+                    self.quarantine(path)?;
+                    report.damaged_blobs.push(path.clone());
+                }
             }
         }
         Ok(())

@@ -29,12 +29,6 @@ impl Images<'_> {
     pub fn put(&self, name: &str, manifest: &[u8]) -> Result<Digest, StoreError> {
         let index = self.store.layout().index();
         let parsed: ImageManifest = parse(&index, manifest)?;
-        for blob in parsed.layers().iter().chain([parsed.config()]) {
-            let digest = parse_digest(&index, blob)?;
-            if self.store.blobs().size(&digest) != Some(blob.size()) {
-                return Err(StoreError::MissingBlob { digest });
-            }
-        }
         let digest = self.store.blobs().put(manifest)?;
         let media_type = parsed.media_type().clone().unwrap_or(MediaType::ImageManifest);
         let mut named = descriptor(media_type.as_ref(), &digest, manifest.len() as u64);
@@ -43,6 +37,13 @@ impl Images<'_> {
         // The index is read under the lock: otherwise a name that another process adds at the same
         // time would be lost.
         let _lock = self.store.lock_exclusive()?;
+        // Under the lock, too: a collection could remove a blob between the look and the name.
+        for blob in parsed.layers().iter().chain([parsed.config()]) {
+            let digest = parse_digest(&index, blob)?;
+            if self.store.blobs().size(&digest) != Some(blob.size()) {
+                return Err(StoreError::MissingBlob { digest });
+            }
+        }
         let mut manifests = self.read_index()?.manifests().clone();
         manifests.retain(|manifest| name_of(manifest) != Some(name));
         manifests.push(named);
@@ -108,6 +109,7 @@ impl Images<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::bench::{Bench, date};
     use super::*;
     use crate::oci::image_manifest;
 
@@ -153,5 +155,30 @@ mod tests {
             }
         });
         assert_eq!(store.images().names().unwrap().len(), 16);
+    }
+
+    #[test]
+    fn a_collection_never_takes_a_blob_of_an_image_that_is_named_meanwhile() {
+        let bench = Bench::new();
+        let store = &bench.store;
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    bench.gc(None, None);
+                }
+            });
+            for number in 0..300 {
+                let config = format!("{{\"number\":{number}}}");
+                let blob = store.blobs().put(config.as_bytes()).unwrap();
+                // As one that an earlier pull has left.
+                date(store.layout().blob(&blob), 90);
+                let manifest = image_manifest(config.as_bytes(), Vec::new(), &BTreeMap::new());
+                if store.images().put("image", &manifest).is_ok() {
+                    assert!(store.blobs().size(&blob).is_some(), "{number}");
+                }
+            }
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 }
