@@ -10,7 +10,7 @@ use super::delivery::Delivery;
 use super::edges::Edges;
 use super::failure::{Failure, line};
 use super::host::{Host, HostChecks};
-use super::images::Images;
+use super::images::{Images, warn_of_set_aside};
 use super::outputs::{Extras, Outputs, is_container};
 use super::place::{Place, Places, refuse_store};
 use super::preflight::{self, Findings};
@@ -158,16 +158,8 @@ impl Run<'_> {
     /// Builds images one after the other. Checks all of them before it builds the first one.
     pub(super) fn all(&self, images: &[Image<'_>]) -> Result<(), Failure> {
         let result = self.check_and_build(images);
-        // One line at the end, also after a failure. Records are read one by one, and after an
-        // upgrade all of them may be unreadable.
-        let (count, place) = self.images.set_aside();
-        if count > 0 {
-            self.warn(&format!(
-                "{count} records or other documents in the store cannot be read: they are damaged, or another version of \
-                 plywood wrote them. They were moved to `{}`, and their steps are built again",
-                place.display()
-            ));
-        }
+        // Also after a failure.
+        warn_of_set_aside(self.images, self.builder.ports.events);
         result
     }
 

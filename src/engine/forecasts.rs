@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::failure::{Failure, Hint, Message};
+use super::images::warn_of_set_aside;
 use super::preflight::{self, check_sizes};
 use super::project::Project;
 use super::registry::look_up_client;
@@ -58,6 +59,7 @@ impl Look<'_> {
             }
             forecasts.push(ImageForecast { image: name.to_string(), steps });
         }
+        warn_of_set_aside(&store, self.events);
         Ok(PlanDocument::new(forecasts))
     }
 
@@ -72,6 +74,7 @@ impl Look<'_> {
             resolved.step(step)?;
         }
         let forecasts = forecast(&resolved.plan, &store, &HostFileSystem::default(), &sources.registries())?;
+        warn_of_set_aside(&store, self.events);
         let all = resolved.plan.steps.iter().zip(forecasts);
         let chosen = all.filter(|(found, _)| step.is_none_or(|step| found.name == step));
         Ok(ExplainDocument::new(image.to_owned(), chosen.map(explain).collect()))
@@ -85,7 +88,9 @@ impl Look<'_> {
     pub(crate) fn layers(&self, image: &str) -> Result<LayersDocument, Failure> {
         let store = open_store_to_read(self.session, self.events)?;
         let resolved = self.project.resolved(image, &store)?;
-        let steps = built_steps(&resolved, &store)?;
+        let steps = built_steps(&resolved, &store);
+        warn_of_set_aside(&store, self.events);
+        let steps = steps?;
         // The final stage has a layer in containers and archives only, so it is left out.
         let layers = steps.iter().take(resolved.plan.steps.len());
         let layers = layers.flat_map(|step| step.diff_ids.iter().map(|diff_id| (&step.name, *diff_id)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::oci::DiffId;
 use crate::plan::InputKey;
-use crate::port::{Layer, LayerBlobs, StoreError};
+use crate::port::{Event, Events, Layer, LayerBlobs, StoreError};
 use crate::store::Store;
 
 /// Keeps images.
@@ -30,6 +30,20 @@ pub(crate) trait Images {
 
     /// Removes the state that a failed hook of an image left.
     fn forget_failed(&self, image: &str) -> Result<(), StoreError>;
+}
+
+/// Warns of documents of the store that could not be read. One line at the end of a command: records
+/// are read one by one, and after an upgrade all of them may be unreadable.
+pub(super) fn warn_of_set_aside(images: &dyn Images, events: &dyn Events) {
+    let (count, place) = images.set_aside();
+    if count > 0 {
+        let message = format!(
+            "{count} records or other documents in the store cannot be read: they are damaged, or another version of \
+             plywood wrote them. They were moved to `{}`, and their steps are built again",
+            place.display()
+        );
+        events.emit(Event::Warning { message: &message });
+    }
 }
 
 impl Images for Store {
