@@ -105,14 +105,28 @@ impl Walk<'_> {
 
     fn file(&mut self, entry: &Entry<'_>, to: &OwnedFd) -> Result<(), IoError> {
         if let Some(first) = self.links.first(&entry.stat, || entry.path.clone()) {
-            let linked = linkat(self.root, &**first, to, &*entry.name, AtFlags::empty());
-            return linked.map_err(entry.failed("copy"));
+            return link(self.root, first, to, &entry.name).map_err(entry.failed("copy"));
         }
         let from = entry.open()?;
         let to = make_file(to, &entry.name, &entry.stat).map_err(entry.failed("copy"))?;
         // The send fails after every filler has failed. Their errors are reported.
         let _ = self.files.send(Unfilled { from, to, stat: entry.stat, path: entry.location() });
         Ok(())
+    }
+}
+
+/// Gives the file at the path `first` below `root` another name. The path may be longer than any
+/// system call accepts.
+fn link(root: BorrowedFd<'_>, first: &[u8], to: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let (mut parent, mut rest) = (root.try_clone_to_owned().map_err(|_| Errno::MFILE)?, first);
+    loop {
+        match linkat(&parent, rest, to, name, AtFlags::empty()) {
+            Err(Errno::NAMETOOLONG) => {}
+            result => return result,
+        }
+        let slash = rest.iter().position(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+        parent = open_directory(&parent, &rest[..slash])?;
+        rest = &rest[slash + 1..];
     }
 }
 
@@ -219,6 +233,7 @@ mod tests {
     use rustix::fs::FileType;
 
     use super::*;
+    use crate::tree::MAX_LEVELS;
 
     /// Returns a tree of entries that an ordinary user can create.
     fn tree() -> tempfile::TempDir {
@@ -276,6 +291,51 @@ mod tests {
         assert_eq!((&sparse[5 << 20..][..6], sparse.len()), (&b"middle"[..], 10 << 20));
         assert!(fs::metadata(copy.path().join("sparse")).unwrap().blocks() < 1000);
         assert!(!copy.path().join("socket").exists());
+    }
+
+    /// Makes nested directories of this name, and returns the innermost one.
+    fn nest(root: &Path, name: &str, levels: usize) -> OwnedFd {
+        let mut inner = open_directory(CWD, root).unwrap();
+        for _ in 0..levels {
+            inner = make_directory(&inner, name.as_bytes()).unwrap();
+        }
+        inner
+    }
+
+    #[test]
+    fn a_hard_link_whose_path_is_too_long_for_a_system_call_is_a_link() {
+        let (source, name) = (tempfile::tempdir().unwrap(), "d".repeat(250));
+        let inner = nest(source.path(), &name, 20);
+        make_new(&inner, b"a");
+        linkat(&inner, "a", &inner, "b", AtFlags::empty()).unwrap();
+        let copy = copy_of(source.path());
+        let inner = nest(copy.path(), &name, 20);
+        let inode = |name| rustix::fs::statat(&inner, name, AtFlags::empty()).unwrap().st_ino;
+        assert_eq!(inode("a"), inode("b"));
+    }
+
+    #[test]
+    fn a_deep_tree_is_copied_and_a_deeper_one_refused() {
+        // The stack of a main thread. Without optimization, tests have larger frames than plywood.
+        let deep = thread::Builder::new().stack_size(8 << 20).spawn(copy_deep_trees).unwrap();
+        deep.join().unwrap();
+    }
+
+    fn copy_deep_trees() {
+        crate::exec::raise_open_files();
+        let source = tempfile::tempdir().unwrap();
+        make_new(&nest(source.path(), "d", MAX_LEVELS), b"a");
+        let copy = copy_of(source.path());
+        let inner = nest(copy.path(), "d", MAX_LEVELS);
+        rustix::fs::statat(&inner, "a", AtFlags::empty()).unwrap();
+        nest(source.path(), "d", MAX_LEVELS + 1);
+        let copy = tempfile::tempdir().unwrap();
+        let error = copy_tree(source.path(), copy.path(), &AtomicBool::new(false)).unwrap_err();
+        assert!(matches!(&error, DiskError::Io(error) if error.kind() == io::ErrorKind::InvalidInput));
+    }
+
+    fn make_new(directory: &OwnedFd, name: &[u8]) {
+        openat(directory, name, OFlags::WRONLY | OFlags::CREATE, Mode::RUSR).unwrap();
     }
 
     #[test]

@@ -40,6 +40,7 @@ use process::environment;
 use report::Failure;
 
 use crate::engine::{Mounts, Process, Session};
+use crate::exec::raise_open_files;
 
 /// The state of the process at its start.
 pub struct Program {
@@ -77,6 +78,7 @@ pub fn command_line() -> clap::Command {
 /// Runs the command in the process's arguments, and returns its exit status.
 pub fn run(program: &Program) -> ExitCode {
     let process = &program.process;
+    raise_open_files();
     // First of all: these commands have options of their own.
     if let Some((command, words)) = dropin::called(std::env::args_os()) {
         interrupt::end_in_time(program, Progress::Plain);

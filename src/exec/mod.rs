@@ -14,6 +14,7 @@
 
 mod ask;
 mod error;
+mod limit;
 mod run;
 mod started;
 mod tail;
@@ -21,5 +22,6 @@ mod watch;
 
 pub use ask::Answer;
 pub use error::ExecError;
+pub use limit::raise_open_files;
 pub use run::{Background, Program, Run, find};
 pub use watch::{Ending, Watched};

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_pro
 use tracing::debug;
 
 use super::ExecError;
+use super::limit::restore_open_files;
 use super::started::Started;
 use super::tail::read_tail;
 use crate::element::shell_line;
@@ -192,9 +193,14 @@ impl Run {
         let mut command = self.command();
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let parent = getpid();
-        // SAFETY: the closure runs between fork and exec; it makes three system calls and allocates
+        let prepare = move || {
+            default_signals()?;
+            restore_open_files()?;
+            die_with(parent)
+        };
+        // SAFETY: the closure runs between fork and exec; it makes four system calls and allocates
         // nothing.
-        unsafe { command.pre_exec(move || default_signals().and_then(|()| die_with(parent))) };
+        unsafe { command.pre_exec(prepare) };
         let child = command.spawn().map_err(|source| {
             debug!(command = %self.command_line(), error = %source, "cannot start a program");
             self.not_started(source)
@@ -322,6 +328,14 @@ mod tests {
     use super::*;
 
     const SH: Program = Program { name: "sh", package: "dash" };
+
+    #[test]
+    fn a_program_has_the_callers_limit_of_open_files() {
+        let ulimit = || sh("ulimit -n").capture().unwrap();
+        let before = ulimit();
+        crate::exec::raise_open_files();
+        assert_eq!(ulimit(), before);
+    }
 
     fn sh(script: &str) -> Run {
         Run::new(SH).args(["-c", script])

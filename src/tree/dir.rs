@@ -13,6 +13,10 @@ use super::{FileRef, open_directory, sorted_names};
 use crate::layer::{Kind, Xattrs};
 use crate::port::IoError;
 
+/// The most levels of directories below the root of a tree. Readers of trees are recursive and have
+/// a directory open for each level: a tree of a hostile layer could exhaust their stack.
+pub const MAX_LEVELS: usize = 1000;
+
 /// Returns the path of `name` below `directory`.
 pub(super) fn join(directory: &Path, name: &[u8]) -> PathBuf {
     directory.join(OsStr::from_bytes(name))
@@ -146,7 +150,14 @@ impl<'d> Entry<'d> {
     }
 
     /// Opens the directory.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for a directory more than [`MAX_LEVELS`] below the root.
     pub fn enter(&self) -> Result<Dir<'d>, IoError> {
+        if self.path.iter().filter(|byte| **byte == b'/').count() >= MAX_LEVELS {
+            let reason = format!("it is more than {MAX_LEVELS} directories below the root of the tree");
+            return Err(self.failed("open directory")(io::Error::new(io::ErrorKind::InvalidInput, reason)));
+        }
         let handle = open_directory(self.directory, &*self.name).map_err(self.failed("open directory"))?;
         Ok(Dir { handle, root: self.directory.root, path: self.path.clone() })
     }

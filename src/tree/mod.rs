@@ -20,7 +20,7 @@ mod remove;
 mod sparse;
 mod status;
 
-pub use dir::{Dir, Entry, walk};
+pub use dir::{Dir, Entry, MAX_LEVELS, walk};
 pub use file_ref::FileRef;
 pub use links::Links;
 pub use names::{DIRECTORY, names, open_directory, sorted_names, sorted_paths};
