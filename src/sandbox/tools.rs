@@ -196,8 +196,12 @@ mod tests {
         );
     }
 
-    /// Runs `apt-sources` on a text with the build host's awk.
     fn rewrite(sources: &str) -> String {
+        rewrite_by(MIRRORS, sources)
+    }
+
+    /// Runs `apt-sources` on a text with the build host's awk.
+    fn rewrite_by(mirrors: &str, sources: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             let path = directory.path().join(name);
@@ -208,7 +212,7 @@ mod tests {
         let mut awk = Command::new("awk");
         awk.arg("-f")
             .arg(file("apt-sources", program))
-            .arg(file("mirrors", MIRRORS))
+            .arg(file("mirrors", mirrors))
             .arg(file("sources", sources));
         let done = awk.output().expect("this test needs the program `awk`");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -254,6 +258,28 @@ mod tests {
         for line in lines {
             assert_eq!(rewrite(&format!("{line}\n")), format!("{line}\n"));
         }
+    }
+
+    #[test]
+    fn archives_that_a_base_names_are_rewritten_and_one_mirror_may_serve_all_suites() {
+        let mirrors = "distro\tubuntu\nrelease\tnoble\norigin\thttp://copy.example/u/\norigin\tfile:/srv/u\n\
+                       archive\thttp://m/ubuntu\t/k.gpg\nsecurity\thttp://m/ubuntu\t/k.gpg\n";
+        for (line, expected) in [
+            ("http://copy.example/u noble main", "[signed-by=/k.gpg] http://m/ubuntu noble main"),
+            (
+                "http://copy.example/u/ noble-security main",
+                "[signed-by=/k.gpg] http://m/ubuntu noble-security main",
+            ),
+            ("file:/srv/u noble-updates main", "[signed-by=/k.gpg] http://m/ubuntu noble-updates main"),
+            ("http://copy.example/u jammy main", "http://copy.example/u jammy main"),
+            ("http://copy.example/ubuntu noble main", "http://copy.example/ubuntu noble main"),
+            ("http://ppa.ubuntu.test/x/ubuntu noble main", "http://ppa.ubuntu.test/x/ubuntu noble main"),
+        ] {
+            assert_eq!(rewrite_by(mirrors, &format!("deb {line}\n")), format!("deb {expected}\n"));
+        }
+        let stanza = "Types: deb\nURIs: http://archive.ubuntu.test/ubuntu\nSuites: noble noble-security\nComponents: main\n";
+        let expected = "Types: deb\nURIs: http://m/ubuntu\nSigned-By: /k.gpg\nSuites: noble noble-security\nComponents: main\n";
+        assert_eq!(rewrite_by(mirrors, stanza), expected);
     }
 
     #[test]
