@@ -22,9 +22,9 @@ use super::imprint::{Imprint, SnapshotState};
 use super::interrupt::Interrupt;
 use super::pack::workers;
 use super::scratch::oldest_owner;
-use super::stored_layer::StoredLayer;
+use super::stored_layer::{LayerBlob, StoredLayer};
 use super::unpack::BelowRoot;
-use crate::oci::{DiffId, Digest, Hasher};
+use crate::oci::{DiffId, Digest, Hasher, HashingReader};
 use crate::port::StoreError;
 
 /// The result of a check. The parts that are listed here have already been dropped.
@@ -100,10 +100,17 @@ impl Store {
 
     fn check_layers(&self, report: &mut CheckReport) -> Result<(), StoreError> {
         for path in list_files(&self.layout().layers())? {
+            // Without the lock, because all blobs of the layer are decoded.
+            let wrong = match self.read_document::<StoredLayer>(&path)? {
+                Some(layer) => self.blobs_of_others(&path, &layer)?,
+                None => continue,
+            };
             let _lock = self.lock_exclusive()?;
             let Some(mut layer) = self.read_document::<StoredLayer>(&path)? else { continue };
             let known = layer.blobs.len();
-            layer.blobs.retain(|blob| self.blobs().size(&blob.digest) == Some(blob.bytes));
+            layer.blobs.retain(|blob| {
+                self.blobs().size(&blob.digest) == Some(blob.bytes) && !wrong.contains(&blob.digest)
+            });
             if layer.blobs.is_empty() {
                 std::fs::remove_file(&path).map_err(failed("remove", &path))?;
                 report.dropped_layers.push(layer.diff_id);
@@ -112,6 +119,35 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Returns the blobs that a description at `path` names and that do not hold its layer.
+    fn blobs_of_others(&self, path: &Path, layer: &StoredLayer) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut wrong = BTreeSet::new();
+        for blob in &layer.blobs {
+            if *path != self.layout().layer(&layer.diff_id) || !self.holds(layer, blob)? {
+                wrong.insert(blob.digest);
+            }
+        }
+        Ok(wrong)
+    }
+
+    /// Returns true if the archive in a blob is the layer. Also if the blob is missing or changed,
+    /// which is found elsewhere.
+    fn holds(&self, layer: &StoredLayer, blob: &LayerBlob) -> Result<bool, StoreError> {
+        let archive = match self.layers().archive(&layer.with(blob)) {
+            Err(StoreError::MissingBlob { .. } | StoreError::Damaged { .. }) => return Ok(true),
+            Err(StoreError::Layer(_)) => return Ok(false),
+            archive => archive?,
+        };
+        let mut archive = HashingReader::new(archive);
+        match std::io::copy(&mut archive, &mut std::io::sink()) {
+            Ok(_) => Ok(DiffId::new(archive.finish().0) == layer.diff_id),
+            // Its bytes are those of its digest, but they are not an archive of this encoding.
+            Err(_) => {
+                Ok(self.interrupt().check().map(|()| false).map_err(failed("read", self.layout().root()))?)
+            }
+        }
     }
 
     fn check_records(&self, report: &mut CheckReport) -> Result<(), StoreError> {
@@ -332,7 +368,7 @@ fn hash(path: &Path, interrupt: &Interrupt) -> Result<Hashed, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Encoder, Encoding};
+    use crate::layer::{Encoder, Encoding, Entry};
     use crate::plan::{KeyFields, Record};
     use crate::port::LayerBlobs;
 
@@ -373,6 +409,24 @@ mod tests {
         assert_eq!(report.dropped_records.len(), 2);
         assert_eq!(store.records().by_input(record.input_key).unwrap(), None);
         assert!(store.layout().quarantine().join(layer.blob.hex()).exists());
+        assert!(store.check().unwrap().is_sound());
+    }
+
+    #[test]
+    fn a_description_that_names_the_blob_of_another_layer_is_dropped() {
+        let (directory, store, record) = store();
+        let mut other = Encoder::new(Vec::new());
+        other.append(&Entry::whiteout(b"x".to_vec())).unwrap();
+        let file = directory.path().join("other.tar");
+        std::fs::write(&file, other.finish().unwrap().0).unwrap();
+        let other = store.bases().import_rootfs_tar(&file).unwrap().diff_ids[0];
+        let path = |diff_id: &DiffId| store.layout().layer(diff_id);
+        let read = |diff_id| store.read_document::<StoredLayer>(&path(diff_id)).unwrap().unwrap();
+        let blobs = read(&other).blobs;
+        let lie = StoredLayer { blobs, ..read(&record.diff_ids[0]) };
+        store.write_document(&path(&record.diff_ids[0]), &lie).unwrap();
+        let report = store.check().unwrap();
+        assert_eq!((report.dropped_layers, report.dropped_records.len()), (record.diff_ids, 2));
         assert!(store.check().unwrap().is_sound());
     }
 
