@@ -251,8 +251,8 @@ fn doctor_reports_a_docker_client_without_an_engine() {
 #[test]
 fn a_file_in_the_place_of_a_directory_of_the_store_is_named_with_a_hint() {
     let project = Project::of_elements(&["a"]).with_small_base();
-    let (exists, is_none) = ("File exists (os error 17)", "Not a directory (os error 20)");
-    for (name, cause) in [("layers", exists), ("records", is_none), ("work", exists)] {
+    let cause = "File exists (os error 17)";
+    for name in ["layers", "records", "work"] {
         let path = project.store().join(name);
         let aside = project.store().with_extension("aside");
         fs::rename(&path, &aside).unwrap();
