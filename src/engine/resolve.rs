@@ -12,7 +12,7 @@ use super::sources::{settings, sources};
 use crate::distro::{BaseDefinition, BaseName};
 use crate::element::{
     BaseNames, Element, HookOrder, NativeProvider, OPERATING_SYSTEM, Provider, Resolution, ResolveError,
-    preset_variables, resolve, sandwiches,
+    SLOT_FILE, preset_variables, resolve, sandwiches,
 };
 use crate::image::{ImageDefinition, ImageName};
 use crate::plan::{Foundation, Plan, Request, Step, element_variables, plan_image, unread};
@@ -198,12 +198,18 @@ impl Selection<'_> {
         });
         let repeated = elements.iter().flat_map(|element| element.repeated_keys());
         let repeated = repeated.map(|repeated| repeated.to_string());
-        let wrapped = match self.definition.order {
-            HookOrder::Element => sandwiches(elements),
-            HookOrder::Phase => Vec::new(),
+        // In phase order, slots have no effect, and no hook is in the wrong place.
+        let by_element = match self.definition.order {
+            HookOrder::Element => elements.as_slice(),
+            HookOrder::Phase => &[],
         };
+        let slots = by_element.iter().flat_map(|element| {
+            let conflicts = element.slot_conflicts().into_iter();
+            conflicts.map(move |conflict| format!("element `{}`: `{SLOT_FILE}`: {conflict}", element.name))
+        });
+        let wrapped = sandwiches(by_element);
         let wrapped = wrapped.iter().map(|sandwich| format!("{sandwich} (`--order phase` keeps them so)"));
-        skipped.chain(strays).chain(widened).chain(repeated).chain(wrapped).collect()
+        skipped.chain(strays).chain(widened).chain(repeated).chain(slots).chain(wrapped).collect()
     }
 }
 

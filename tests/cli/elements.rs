@@ -55,6 +55,9 @@ fn an_element_can_set_the_slot_of_its_hooks() {
         project.run(&["elements", "check", "one"]).stdout,
         "warning: one/plywood-slots: line 1: no hook of `post-install.d` has a name that starts with `96-`\n"
     );
+    let warning = "warning: element `one`: `plywood-slots`: line 1: no hook of `post-install.d` has a name that starts with `96-`\n";
+    assert_eq!(project.run(&["plan"]).stderr, warning);
+    assert_eq!(project.run(&["plan", "--order", "phase"]).stderr, "");
 
     project.write("elements/one/plywood-slots", "\npost-install.d/95- last\n");
     let plan = project.run(&["plan"]);
