@@ -110,7 +110,10 @@ impl Made {
     fn remove(self) -> io::Result<()> {
         let Some(time) = absent_is_none(modification_time(&self.parent))? else { return Ok(()) };
         // A job may have filled or replaced the entry. Then it belongs to the layer.
-        let is_used = |entry: fs::Metadata| entry.is_symlink() || entry.is_file() && entry.len() > 0;
+        let is_used = |entry: fs::Metadata| match self.shape {
+            Shape::File => !entry.is_file() || entry.len() > 0,
+            Shape::Directory => !entry.is_dir(),
+        };
         let removed = match self.shape {
             _ if fs::symlink_metadata(&self.path).is_ok_and(is_used) => return Ok(()),
             Shape::File => fs::remove_file(&self.path),
@@ -235,6 +238,18 @@ mod tests {
         assert!(root.path().join("etc/a/kept").exists());
         assert!(!root.path().join("etc/a/b").exists());
         assert_eq!(modification_time(&root.path().join("etc")).unwrap(), etc_time);
+    }
+
+    #[test]
+    fn what_a_job_puts_in_the_place_of_a_mount_point_stays() {
+        let root = root();
+        let mut made = MadeTargets::default();
+        let path = made.make(root.path(), "/etc/new", Shape::File, &[]).unwrap().unwrap();
+        let path = root.path().join(path);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        made.remove().unwrap();
+        assert!(path.is_dir());
     }
 
     #[test]
