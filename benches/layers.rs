@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use fixture::{EPOCH, copy_tree, files, machine_tree, run, scratch, text};
-use plywood::layer::CaptureRules;
+use plywood::layer::{CaptureRules, Clamp};
 use plywood::oci::{Digest, Hasher, ImageConfig};
 use plywood::output::{ContainerImage, Destination, write_docker_archive};
 use plywood::port::{Commit, Layer, LayerStore, Workspace};
@@ -47,7 +47,7 @@ impl Step {
     }
 
     fn commit(self) -> (Layer, Store, TempDir) {
-        let commit = Commit { source_date_epoch: EPOCH, rules: CaptureRules::default() };
+        let commit = Commit { clamp: Clamp::to(EPOCH), rules: CaptureRules::default() };
         let layer = self.workspace.commit(&commit).unwrap().expect("the tree is not empty");
         (layer, self.store, self.directory)
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use plywood::distro::{Architecture, BaseName, BaseSource, apt};
+use plywood::distro::{Architecture, BaseName, BaseSource, apt, dnf};
 use plywood::element::{BaseNames, Distribution, Mapping, Resolution, resolve};
 use plywood::image::{ImageDefinition, ImageName};
 use plywood::load;
@@ -108,13 +108,15 @@ fn bases_are_pinned() {
     assert!(!names.is_empty());
     for name in names {
         let base = load::load_base(&name, std::slice::from_ref(&layers)).unwrap();
-        let BaseSource::Mmdebstrap(source) = &base.source else { panic!("{name}: {:?}", base.source) };
+        let words = match &base.source {
+            BaseSource::Mmdebstrap(source) => apt::bootstrap(source, Architecture::Amd64, "/target"),
+            BaseSource::Dnf(source) => dnf::bootstrap_install(source, "/target"),
+            other => panic!("{name}: {other:?}"),
+        };
         let variables = base.variables(Architecture::Amd64);
         let mut text = format!("base:{name} {}\n", base.identity());
         variables.iter().for_each(|(name, value)| text += &format!("  variable {name} = {value}\n"));
-        apt::bootstrap(source, Architecture::Amd64, "/target")
-            .iter()
-            .for_each(|word| text += &format!("  word {word}\n"));
+        words.iter().for_each(|word| text += &format!("  word {word}\n"));
         assert_golden(&format!("base-{name}"), &text);
     }
 }

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::error::failed;
 use super::sparse::next_granules;
-use crate::layer::{Kind, Meta};
+use crate::layer::{Clamp, Kind, Meta};
 use crate::port::{DiskError, IoError};
 use crate::tree::{Dir, Entry, FileRef, Links, has_holes, meta, open_directory};
 
@@ -135,7 +135,7 @@ const SET_METADATA: &str = "set owner, mode and times of the copy of";
 /// Copies the metadata of `from`, a file of this kind and status, to `to`. Times keep their
 /// fractions of seconds.
 fn copy_metadata(from: FileRef<'_>, to: FileRef<'_>, kind: &Kind, stat: &Stat) -> io::Result<()> {
-    let meta = Meta { xattrs: from.content()?, ..meta(stat, i64::MAX) };
+    let meta = Meta { xattrs: from.content()?, ..meta(stat, &Clamp::none()) };
     let modified = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
     to.set_meta(kind, &meta, &Timestamps { last_access: modified, last_modification: modified })
 }

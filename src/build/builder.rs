@@ -1,10 +1,12 @@
 //! The builder of images: its settings, and the workspaces of its steps.
 
+use std::collections::BTreeSet;
+
 use super::BuildError;
 use super::ports::Ports;
 use super::registries::Registries;
 use super::surroundings::Surroundings;
-use crate::layer::CaptureRules;
+use crate::layer::{CaptureRules, Clamp};
 use crate::oci::DiffId;
 use crate::plan::Plan;
 use crate::port::{Commit, Event, RootSpec, StoreError, Workspace};
@@ -36,6 +38,9 @@ pub enum OnFailure {
     Keep,
 }
 
+/// Times of files that layers keep, in seconds since 1970.
+pub(super) type KeptTimes = BTreeSet<i64>;
+
 /// Makes the layers of images.
 pub struct Builder<'a> {
     pub ports: Ports<'a>,
@@ -66,20 +71,22 @@ impl Builder<'_> {
         Ok(workspace)
     }
 
-    /// Turns the changes in the workspace into a layer. Returns `None` if there are none.
+    /// Turns the changes in the workspace into a layer, in which `kept` times stay as they are.
+    /// Returns `None` if there are no changes.
     pub(super) fn commit(
         &self,
         plan: &Plan,
         workspace: Box<dyn Workspace>,
+        kept: KeptTimes,
     ) -> Result<Option<DiffId>, BuildError> {
-        Ok(workspace.commit(&commit(plan))?.map(|layer| layer.diff_id))
+        Ok(workspace.commit(&commit(plan, kept))?.map(|layer| layer.diff_id))
     }
 }
 
 /// Returns the settings that normalize the changes of hooks of `plan`. They are the same for layers
 /// and for disks.
-pub(super) fn commit(plan: &Plan) -> Commit {
-    Commit { source_date_epoch: plan.source_date_epoch, rules: CaptureRules::default() }
+pub(super) fn commit(plan: &Plan, kept: KeptTimes) -> Commit {
+    Commit { clamp: Clamp::to(plan.source_date_epoch).keeping(kept), rules: CaptureRules::default() }
 }
 
 /// Returns the root for the jobs of a step in this workspace.

@@ -2,7 +2,7 @@
 
 use super::facts::HOOKS_IN_TARGET;
 use super::packages::{distribution, requested, unwanted};
-use crate::distro::{apt, apt::Choices};
+use crate::distro::PackageManager;
 use crate::element::{Environment, PackageDataError, Selection, ServiceMap};
 use crate::plan::{Action, CopyModes, GitCheckout, ResolvedSource, SourceContent, Task, Tasks};
 use crate::port::{Access, Bind, View};
@@ -35,10 +35,10 @@ pub(super) fn command(
     task: &Task,
     tasks: &Tasks,
     variables: &Environment,
-    choices: Choices,
+    manager: PackageManager,
 ) -> Result<Option<Command>, PackageDataError> {
-    let packages = |action, names: &[String]| {
-        (!names.is_empty()).then(|| Command::in_target(package_argv(choices, action, names)))
+    let packages = |command: fn(PackageManager, &[String]) -> Vec<String>, names: &[String]| {
+        (!names.is_empty()).then(|| Command::in_target(command(manager, names)))
     };
     Ok(match &task.action {
         // Hooks are files, a boot loader is for a disk, and a refresh sees other mounts than a
@@ -59,33 +59,15 @@ pub(super) fn command(
         Action::CleanUp => Some(Command::on_host(CLEAN_UP, &[])),
         Action::SetResolverAside => Some(Command::on_host(SET_RESOLVER_ASIDE, &[])),
         Action::PutResolverBack => Some(Command::on_host(PUT_RESOLVER_BACK, &[])),
-        Action::Install(names) => packages(PackageAction::Install, names),
+        Action::Install(names) => packages(PackageManager::install, names),
         Action::InstallRequested => {
-            packages(PackageAction::Install, &requested(&tasks.requesting, task.phase, variables)?)
+            packages(PackageManager::install, &requested(&tasks.requesting, task.phase, variables)?)
         }
         Action::InstallAdded(list) => Some(Command::in_target(added_packages(list))),
         Action::RemoveUnwanted(phases) => {
-            packages(PackageAction::Remove, &unwanted(&tasks.requesting, phases, variables)?)
+            packages(PackageManager::remove, &unwanted(&tasks.requesting, phases, variables)?)
         }
     })
-}
-
-#[derive(Clone, Copy)]
-enum PackageAction {
-    Install,
-    Remove,
-}
-
-/// An image of elements has a package manager that plywood need not know, under the name that all
-/// elements use.
-fn package_argv(choices: Choices, action: PackageAction, names: &[String]) -> Vec<String> {
-    let command: &[&str] = match (choices, action) {
-        (Choices::Plywood, PackageAction::Install) => return apt::install(names),
-        (Choices::Plywood, PackageAction::Remove) => return apt::remove(names),
-        (Choices::Image, PackageAction::Install) => &["install-packages"],
-        (Choices::Image, PackageAction::Remove) => &["install-packages", "-e"],
-    };
-    command.iter().map(|word| (*word).to_owned()).chain(names.iter().cloned()).collect()
 }
 
 /// Copies a directory of the hooks directory onto one of the target, through symlinks such as
@@ -289,10 +271,10 @@ mod tests {
     use super::*;
     use crate::element::{GitReference, Phase, SourceRequest, fixture::element};
 
-    fn argv(action: Action, tasks: &Tasks, init: &str, choices: Choices) -> Option<String> {
+    fn argv(action: Action, tasks: &Tasks, init: &str, manager: PackageManager) -> Option<String> {
         let task = Task { phase: Phase::Install, name: "x".to_owned(), action };
         let variables = [("DIB_INIT_SYSTEM".to_owned(), init.to_owned())].into();
-        command(&task, tasks, &variables, choices).unwrap().map(|command| command.argv.join(" "))
+        command(&task, tasks, &variables, manager).unwrap().map(|command| command.argv.join(" "))
     }
 
     #[test]
@@ -306,20 +288,22 @@ mod tests {
         let checkout =
             GitCheckout { commit: "c0ffee".to_owned(), branch: "trunk".to_owned(), refs: Vec::new() };
         let source = ResolvedSource { request, content: SourceContent::Git(checkout), path: "mirror".into() };
-        let placed = argv(Action::Place(Box::new(source)), &Tasks::default(), "", Choices::Plywood).unwrap();
+        let placed =
+            argv(Action::Place(Box::new(source)), &Tasks::default(), "", PackageManager::Apt).unwrap();
         assert!(placed.ends_with("/opt/web https://me:***@h/web c0ffee trunk"), "{placed}");
     }
 
     #[test]
     fn packages_are_installed_by_the_images_own_command_if_its_elements_bring_one() {
         let names = || Action::Install(vec!["vim".to_owned(), "git".to_owned()]);
-        for (action, choices, expected) in [
-            (names(), Choices::Plywood, Some("apt-get --assume-yes --quiet install vim git")),
-            (names(), Choices::Image, Some("install-packages vim git")),
-            (Action::Install(Vec::new()), Choices::Image, None),
-            (Action::InstallRequested, Choices::Image, None),
+        for (action, manager, expected) in [
+            (names(), PackageManager::Apt, Some("apt-get --assume-yes --quiet install vim git")),
+            (names(), PackageManager::Dnf, Some("dnf --assumeyes install vim git")),
+            (names(), PackageManager::OfElements, Some("install-packages vim git")),
+            (Action::Install(Vec::new()), PackageManager::OfElements, None),
+            (Action::InstallRequested, PackageManager::OfElements, None),
         ] {
-            assert_eq!(argv(action, &Tasks::default(), "systemd", choices).as_deref(), expected);
+            assert_eq!(argv(action, &Tasks::default(), "systemd", manager).as_deref(), expected);
         }
     }
 
@@ -359,7 +343,7 @@ mod tests {
             ("openrc", None),
             ("", None),
         ] {
-            let found = argv(Action::InstallInitScripts, &tasks, init, Choices::Plywood);
+            let found = argv(Action::InstallInitScripts, &tasks, init, PackageManager::Apt);
             let found = found.as_deref().map(|words| words.split_once("copy ").unwrap().1);
             assert_eq!(found, expected, "{init}");
         }

@@ -21,7 +21,9 @@ pub fn container_config(
 ) -> Result<Vec<u8>, BuildError> {
     let failed = |source| BuildError::Config { image: plan.image.clone(), source };
     let mut config = match plan.foundation.base().map(|base| &base.source) {
-        None | Some(BaseSource::Mmdebstrap(_)) => bootstrapped(plan, steps).map_err(failed)?,
+        None | Some(BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_)) => {
+            bootstrapped(plan, steps).map_err(failed)?
+        }
         Some(source) => {
             let base = store.base_image(source, plan.architecture)?;
             ImageConfig::continue_from(&base.config, plan.source_date_epoch).map_err(failed)?

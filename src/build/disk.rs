@@ -92,12 +92,12 @@ impl Builder<'_> {
         let run = StepRun { disk: Some(DiskUnderHooks { layout, devices }), ..run };
         let boot = BootStage { run: &run, root: root.as_ref(), layout };
         boot.write_fstab()?;
-        run.run(root.as_ref())?;
+        let kept = self.carry_out(plan, &run, root.as_ref())?;
         let images = boot.install(request)?;
         run.close()?;
         root.close()?;
         let below = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
-        observed.normalize(below.path(), &commit(plan))?;
+        observed.normalize(below.path(), &commit(plan, kept))?;
         below.close()?;
         stage.end();
         Ok(images)

@@ -4,7 +4,7 @@
 //! Variables that differ between images (`IMAGE_ELEMENT`), or that the caller can set
 //! (`DIB_RELEASE`), are in the step's key, and override these.
 
-use crate::distro::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, apt::Choices, search_path};
+use crate::distro::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, PackageManager, search_path};
 use crate::element::{Environment, Phase, Place};
 use crate::plan::{DISK_PARAMETERS, ELEMENTS_ON_HOST};
 use crate::port::View;
@@ -37,13 +37,13 @@ const PS4: &str = "() {  local IFS=' '\n local called=($(caller 0))\n local f=$(
 
 /// Returns the variables of the phases on the host that come before anything is installed.
 pub fn host_facts() -> Environment {
-    facts(Phase::ExtraData, Choices::Image)
+    facts(Phase::ExtraData, PackageManager::OfElements)
 }
 
 /// Returns the variables of a phase.
 ///
 /// Source: diskimage-builder, `lib/common-defaults`, `lib/img-defaults`, `lib/disk-image-create`.
-pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
+pub(super) fn facts(phase: Phase, manager: PackageManager) -> Environment {
     let mut facts = vec![
         ("DIB_ARGS", ""),
         ("DIB_CHECKSUM", "0"),
@@ -78,7 +78,7 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
         facts.push(("PYTHONPATH", LIBRARY));
     }
     let owned = facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let path = first_in_path(phase.place(), choices).map(|tools| ("PATH".to_owned(), search_path(tools)));
+    let path = first_in_path(phase.place(), manager).map(|tools| ("PATH".to_owned(), search_path(tools)));
     owned.chain(path).collect()
 }
 
@@ -99,10 +99,10 @@ pub(super) fn disk_parameters(variables: &Environment) -> String {
 }
 
 /// Returns the directory of plywood's own commands for a phase, where it is not the usual one.
-fn first_in_path(place: Place, choices: Choices) -> Option<&'static str> {
-    match (place, choices) {
+fn first_in_path(place: Place, manager: PackageManager) -> Option<&'static str> {
+    match (place, manager) {
         (Place::Host, _) => Some(HOST_TOOLS),
-        (Place::Target, Choices::Image) => Some(IMAGE_TOOLS),
-        (Place::Target, Choices::Plywood) => None,
+        (Place::Target, PackageManager::OfElements) => Some(IMAGE_TOOLS),
+        (Place::Target, PackageManager::Apt | PackageManager::Dnf) => None,
     }
 }

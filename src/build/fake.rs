@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::fake_disk::{Disks, FakeTree, Open};
 use super::{BuildError, Builder, BuiltStep, OnFailure, OnMiss, Ports, Registries, Reuse};
-use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
+use crate::distro::{Architecture, BaseDefinition, BaseSource, Dnf, Mmdebstrap};
 use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
 use crate::oci::{BlobStream, DiffId, Digest};
@@ -577,21 +577,26 @@ fn bootstrap_program(earlier: EarlierDownloads) -> &'static str {
     }
 }
 
+fn fake_bootstrap(words: [String; 2]) -> Job {
+    Job {
+        argv: words.into(),
+        env: Environment::new(),
+        cwd: "/".to_owned(),
+        view: View::HostBare,
+        binds: Vec::new(),
+        network: Network::Host,
+        traced: false,
+        tools: None,
+    }
+}
+
 struct FakeSession<'a> {
     world: &'a World,
 }
 
 impl PackageSession for FakeSession<'_> {
     fn bootstrap(&self, source: &Mmdebstrap, _: i64, earlier: EarlierDownloads) -> Result<Job, PackageError> {
-        Ok(Job {
-            argv: vec![bootstrap_program(earlier).to_owned(), source.suites.join(" ")],
-            env: Environment::new(),
-            cwd: "/".to_owned(),
-            view: View::HostBare,
-            binds: Vec::new(),
-            network: Network::Host,
-            traced: false,
-        })
+        Ok(fake_bootstrap([bootstrap_program(earlier).to_owned(), source.suites.join(" ")]))
     }
 
     fn binds(&self, _: &Path) -> Result<Vec<Bind>, PackageError> {
@@ -614,8 +619,12 @@ impl PackageSession for FakeSession<'_> {
         Ok(!*self.world.0.downloads_are_wrong.lock().unwrap())
     }
 
-    fn refresh_binds(&self, _: &Path) -> Result<Vec<Bind>, PackageError> {
-        Ok(Vec::new())
+    fn refresh(&self, _: &Path) -> Result<Refresh, PackageError> {
+        Ok(Refresh { argv: crate::distro::apt::update(), binds: Vec::new() })
+    }
+
+    fn bootstrap_dnf(&self, source: &Dnf, _: i64, stage: DnfStage) -> Result<Job, PackageError> {
+        Ok(fake_bootstrap([format!("dnf-{stage:?}").to_lowercase(), source.packages.join(" ")]))
     }
 
     fn use_kept_indices(&self, _: &Path) -> Result<bool, PackageError> {

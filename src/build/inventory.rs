@@ -55,6 +55,7 @@ impl Builder<'_> {
             binds: Vec::new(),
             network: Network::None,
             traced: false,
+            tools: None,
         };
         let printed = jobs.capture(root.as_ref(), &job, Phase::Cleanup, "inventory")?;
         root.close()?;

@@ -179,6 +179,13 @@ impl JobRun<'_> {
     }
 }
 
+/// Returns the package whose scriptlet failed, if dnf says so in this line. dnf calls it a warning,
+/// and its exit status is 0.
+fn failed_scriptlet(line: &str) -> Option<&str> {
+    let (_, package) = line.strip_prefix("Error in ")?.split_once(" scriptlet in rpm package ")?;
+    Some(package.trim())
+}
+
 /// Tells once for each minute that a job runs.
 struct Minutes {
     started: Instant,
@@ -250,11 +257,36 @@ impl Output<'_> {
             self.tail.pop_front();
         }
         self.tail.push_back(line.clone());
+        if let Some(package) = failed_scriptlet(&line) {
+            let step = self.jobs.step;
+            let message = format!(
+                "step `{step}`: a scriptlet of package `{package}` failed, and the package manager went on: {}",
+                self.log.display()
+            );
+            self.jobs.ports.events.emit(Event::Warning { message: &message });
+        }
         self.jobs.ports.events.emit(Event::TaskOutput {
             image: self.jobs.image,
             step: self.jobs.step,
             task: self.task,
             line: &line,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_scriptlet_is_found_in_the_output_of_dnf() {
+        for (line, package) in [
+            ("Error in POSTIN scriptlet in rpm package broken-scriptlet", Some("broken-scriptlet")),
+            ("Error in PREUN scriptlet in rpm package a ", Some("a")),
+            ("Error: Unable to find a match: a", None),
+            ("warning: %post(a-1-1.noarch) scriptlet failed, exit status 1", None),
+        ] {
+            assert_eq!(failed_scriptlet(line), package, "{line}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! publish         publishes built steps in a registry
 //! prune           removes old steps from a registry
 //! evidence        records the host files that hooks read, and compares them later
+//! databases       writes the databases of rpm and dnf in one form, with tools that the build host may lack
 //! step            one step's tasks on an open root: environment, hooks, packages, initramfs
 //! disk            writes the stack onto a disk, and runs the final stage there
 //! boot            makes that disk bootable
@@ -25,6 +26,7 @@ mod builder;
 mod built;
 mod command;
 mod container;
+mod databases;
 mod disk;
 #[cfg(test)]
 mod disk_tests;
@@ -63,6 +65,7 @@ mod step;
 #[cfg(test)]
 mod step_tests;
 mod surroundings;
+mod tools;
 
 pub use build_manifest::{BuildManifest, LayerEntry, OutputEntry};
 pub use builder::{Builder, OnFailure, OnMiss, Reuse};

@@ -14,10 +14,10 @@ use super::receive::{Unavailable, refusal};
 use super::registries::{Offer, Registries};
 use super::step::StepRun;
 use super::{BuildError, bootstrap};
-use crate::distro::apt::Choices;
+use crate::distro::PackageManager;
 use crate::element::Place;
 use crate::oci::{ChainId, DiffId, Digest};
-use crate::plan::{Action, Evidence, Found, Foundation, Miss, Plan, Record, Step, StepName, Tasks, Work};
+use crate::plan::{Action, Evidence, Found, Miss, Plan, Record, Step, StepName, Tasks, Work};
 use crate::port::{Event, FailedStep, HostFiles, LayerStore, Root, RootSpec, StoreError, Workspace};
 use crate::share::Refusal;
 
@@ -107,7 +107,7 @@ impl Builder<'_> {
         Ok(hits)
     }
 
-    fn sources(&self) -> Sources<'_> {
+    pub(super) fn sources(&self) -> Sources<'_> {
         Sources { store: self.ports.store, host: self.ports.host, registries: self.registries }
     }
 
@@ -239,14 +239,17 @@ impl Builder<'_> {
         let workspace = self.workspace(stack)?;
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let run = self.prepare(plan, step, tasks, workspace.as_ref(), root.as_ref())?;
-        if let Err(error) = run.run(root.as_ref()) {
-            drop(run);
-            return Err(self.failed(plan, step, stack, workspace, root, error));
-        }
+        let kept = match self.carry_out(plan, &run, root.as_ref()) {
+            Ok(kept) => kept,
+            Err(error) => {
+                drop(run);
+                return Err(self.failed(plan, step, stack, workspace, root, error));
+            }
+        };
         let evidence = run.close()?;
         // The upper directory is a layer only when nothing of the overlay is mounted any more.
         root.close()?;
-        Ok((self.commit(plan, workspace)?.into_iter().collect(), evidence))
+        Ok((self.commit(plan, workspace, kept)?.into_iter().collect(), evidence))
     }
 
     /// Keeps the state that a failed hook or task left, if the user wants that. Returns the error
@@ -315,10 +318,7 @@ impl Builder<'_> {
             jobs: JobRun { ports: &self.ports, image: &plan.image, step: &step.name },
             tasks,
             source_date_epoch: plan.source_date_epoch,
-            choices: match plan.foundation {
-                Foundation::Base { .. } => Choices::Plywood,
-                Foundation::Elements { .. } => Choices::Image,
-            },
+            manager: PackageManager::of(plan.foundation.base()),
             places,
             below,
             packages,
@@ -441,7 +441,7 @@ pub(super) fn has_hooks_on_host(step: &Step) -> bool {
     tasks.list.iter().any(|task| task.action == Action::Hook && task.phase.place() == Place::Host)
 }
 
-fn stacked(below: &[DiffId], built: &[BuiltStep]) -> Vec<DiffId> {
+pub(super) fn stacked(below: &[DiffId], built: &[BuiltStep]) -> Vec<DiffId> {
     let built = built.iter().flat_map(|step| &step.diff_ids);
     below.iter().chain(built).copied().collect()
 }

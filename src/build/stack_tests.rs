@@ -5,7 +5,7 @@ use super::*;
 use crate::element::fixture::element;
 use crate::oci::{DiffId, Digest};
 use crate::plan::fixture::Image;
-use crate::plan::{Found, StepName};
+use crate::plan::{Found, Foundation, StepName};
 
 /// Returns an image of three elements. `comment` is in a hook of the middle one, and does not
 /// change its effect.
@@ -278,4 +278,30 @@ fn a_final_stage_that_writes_to_the_caller_always_runs() {
     assert_eq!(short(&steps), ["built", "built"]);
     let job = world.job("/tmp/plywood/hooks/cleanup.d/90-last");
     assert_eq!((job.cwd.as_str(), job.binds.iter().any(|bind| bind.target == "/work")), ("/work", true));
+}
+
+/// Returns an image whose base is made by dnf.
+fn image_by_dnf() -> Image {
+    let mut image = image("");
+    let Foundation::Base { definition, .. } = &mut image.foundation else { unreachable!() };
+    **definition = toml::from_str(
+        "distro = 'centos'\nrelease = '9-stream'\nfamily = 'redhat'\n[source.dnf]\nreleasever = '9'\n\
+         mirror = 'http://m'\npackages = ['bash', 'dnf']\nrepositories = []\n",
+    )
+    .unwrap();
+    image
+}
+
+#[test]
+fn a_base_by_dnf_is_made_with_tools_that_are_built_once_and_in_no_image() {
+    let (world, plan) = (World::default(), image_by_dnf().plan());
+    let steps = world.stack(&plan).unwrap();
+    assert_eq!(found(&steps)[0], "base:debian-bookworm built");
+    assert!(steps.iter().all(|step| step.name != StepName::Tools));
+    let normalize = "/run/plywood/bin/rpm-normalize /tmp/plywood/mnt";
+    let jobs = world.take_jobs();
+    let tools = "bootstrap bookworm bookworm-updates bookworm-security";
+    assert_eq!(jobs[..4], [tools, "dnf-index bash dnf", "dnf-install bash dnf", normalize]);
+    assert!(world.stack(&plan).unwrap().iter().all(|step| step.found.is_some()));
+    assert!(world.take_jobs().is_empty());
 }

@@ -17,15 +17,15 @@ use super::job::JobRun;
 use super::places::Places;
 use super::{BuildError, added};
 use crate::disk::Layout;
-use crate::distro::{apt, apt::Choices, base_environment};
+use crate::distro::{PackageManager, apt, base_environment};
 use crate::element::{
     Environment, PROVIDER_DATA, Phase, PhaseClass, Place, environment_argv, environment_order, is_pure_shell,
     is_source_list, run_parts_order,
 };
 use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, StepName, Task, Tasks};
 use crate::port::{
-    CacheMount, Event, Exit, IndexState, Job, LeftState, Moment, Network, PackageError, PackageSession, Root,
-    View,
+    CacheMount, Event, Exit, IndexState, Job, LeftState, Moment, Network, PackageError, PackageSession,
+    Refresh, Root, View,
 };
 
 /// The name of the job that sources the fragments of `environment.d`.
@@ -45,8 +45,8 @@ pub(super) struct StepRun<'a> {
     pub(super) jobs: JobRun<'a>,
     pub(super) tasks: &'a Tasks,
     pub(super) source_date_epoch: i64,
-    /// Whose choices hold for packages.
-    pub(super) choices: Choices,
+    /// Installs packages that are requested in lists.
+    pub(super) manager: PackageManager,
     pub(super) places: Places,
     /// The caches that hooks of lower steps have mounted.
     pub(super) below: Vec<CacheMount>,
@@ -320,7 +320,7 @@ impl StepRun<'_> {
         if task.action == Action::RefreshIndex {
             return self.refresh_index(root, task, environment);
         }
-        let Some(Command { argv, view, bind }) = command(task, self.tasks, environment, self.choices)? else {
+        let Some(Command { argv, view, bind }) = command(task, self.tasks, environment, self.manager)? else {
             return Ok(());
         };
         let mut job = match task.phase {
@@ -352,21 +352,22 @@ impl StepRun<'_> {
         }
         let mut env = environment.clone();
         env.extend(self.packages.environment(task.phase.place()));
-        let mut binds = self.packages.refresh_binds(root.path())?;
+        let Refresh { argv, mut binds } = self.packages.refresh(root.path())?;
         // The files of an element may include package sources.
         binds.extend(self.places.binds(View::Target));
         let job = Job {
-            argv: apt::update(),
+            argv,
             env,
             cwd: "/".to_owned(),
             view: View::Target,
             binds,
             network: Network::Host,
             traced: false,
+            tools: None,
         };
         let mut outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         // In images without a base, elements choose the settings of apt.
-        if self.choices == Choices::Plywood && apt::left_old_indices(&outcome.tail) {
+        if self.manager == PackageManager::Apt && apt::left_old_indices(&outcome.tail) {
             outcome.exit = Exit::Status(APT_FAILED);
         }
         match outcome.success() {
@@ -499,7 +500,7 @@ impl StepRun<'_> {
 
     fn start_environment(&self, phase: Phase) -> Environment {
         let mut environment = base_environment(self.source_date_epoch);
-        environment.extend(facts(phase, self.choices));
+        environment.extend(facts(phase, self.manager));
         environment.extend(self.packages.environment(phase.place()));
         environment.extend(self.tasks.environment.clone());
         // As in diskimage-builder, which makes the disk before its final phases.
@@ -538,7 +539,7 @@ impl StepRun<'_> {
             binds.extend(self.places.machine_binds(self.tasks));
         }
         let cwd = self.places.working_directory(view);
-        Ok(Job { argv, env, cwd, view, binds, network: Network::Host, traced: false })
+        Ok(Job { argv, env, cwd, view, binds, network: Network::Host, traced: false, tools: None })
     }
 
     fn hook_failed(&self, task: &Task, outcome: Outcome) -> BuildError {

@@ -72,7 +72,7 @@ impl BaseDefinition {
                 file.path = PathBuf::new();
             }
             BaseSource::Stored { reference, .. } => *reference = None,
-            BaseSource::Mmdebstrap(_) => {}
+            BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_) => {}
         }
         Digest::of(canonical_json(&base))
     }
@@ -83,7 +83,7 @@ impl BaseDefinition {
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
                 file.path = dir.join(&file.path);
             }
-            BaseSource::Mmdebstrap(_) | BaseSource::Stored { .. } => {}
+            BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_) | BaseSource::Stored { .. } => {}
         }
     }
 }

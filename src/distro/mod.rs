@@ -7,7 +7,9 @@
 pub mod apt;
 mod architecture;
 mod base;
+pub mod dnf;
 mod environment;
+mod manager;
 mod mirror;
 mod name;
 mod os_release;
@@ -20,11 +22,12 @@ pub use environment::{
     CA_BUNDLE, CaBundle, HOST_TOOLS, IMAGE_TOOLS, LIBRARY, PRIVATE, TOOLS, base_environment, ca_bundle,
     network_environment, search_path,
 };
+pub use manager::PackageManager;
 pub use mirror::{
     AptMachine, Keyring, Mirror, Mirrors, NamedMirrors, PackageSource, parse_source_lines,
     parse_source_stanzas,
 };
 pub use name::{BaseName, BaseNameError};
 pub use os_release::OsRelease;
-pub use source::{BaseSource, Mmdebstrap, StoredFile, Variant};
+pub use source::{BaseSource, Dnf, Mmdebstrap, Repository, StoredFile, Variant};
 pub use transport::{Setting, is_taken, names_file, parse_acquire, passwords, proxy_detector};

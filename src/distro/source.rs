@@ -17,6 +17,9 @@ pub enum BaseSource {
     /// (`DIB_DISTRIBUTION_MIRROR`), else from those in the build host's apt configuration, else
     /// from those named here.
     Mmdebstrap(Mmdebstrap),
+    /// Bootstrapped by `dnf`, which plywood runs in a root of its own: the build host needs neither
+    /// dnf nor rpm.
+    Dnf(Dnf),
     /// The image in an OCI layout directory. `digest` is the digest of its manifest; its layers
     /// become the lowest layers.
     OciLayout(StoredFile),
@@ -49,7 +52,7 @@ impl BaseSource {
     /// Returns true if the base has layers and an image config already.
     pub fn comes_as_layers(&self) -> bool {
         match self {
-            BaseSource::Mmdebstrap(_) => false,
+            BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_) => false,
             BaseSource::OciLayout(_)
             | BaseSource::DockerArchive(_)
             | BaseSource::RootfsTar(_)
@@ -147,6 +150,74 @@ impl Variant {
         }
     }
 }
+
+/// A base bootstrapped by `dnf`. Packages have to be signed by one of the keys of their repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Dnf {
+    /// The value of `$releasever`.
+    pub releasever: String,
+    /// The address that all `path`s of repositories start at. The caller's
+    /// `DIB_DISTRIBUTION_MIRROR` takes its place.
+    pub mirror: String,
+    /// The package repositories.
+    pub repositories: Vec<Repository>,
+    /// The packages of the root file system.
+    pub packages: Vec<String>,
+    /// The platform that modules of packages are built for (`platform:el9`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_platform_id: Option<String>,
+    /// The directory of the rpm database in the image. rpm of the build host's tools has another
+    /// default.
+    #[serde(default = "rpm_database")]
+    pub rpm_database: String,
+}
+
+fn rpm_database() -> String {
+    "/var/lib/rpm".to_owned()
+}
+
+/// A repository of rpm packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Repository {
+    /// Its name in the image's own `/etc/yum.repos.d`, so that a mirror of the caller also serves
+    /// later installations.
+    pub id: String,
+    /// Its place below the mirror. `$basearch` and `$releasever` are replaced.
+    pub path: String,
+    /// An address that returns mirrors. Used unless the caller names a mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metalink: Option<String>,
+    /// The keys that sign its packages, in ASCII armor: files, relative to the directory of the
+    /// definition, the keys themselves, or their addresses.
+    pub keys: Vec<String>,
+    /// The fingerprints of keys that are fetched from addresses. Only these keys are trusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fingerprints: Vec<String>,
+    /// Whether its index (`repomd.xml`) is signed, too. If it is, the signature has to be right.
+    #[serde(default)]
+    pub signed_index: bool,
+}
+
+impl Repository {
+    /// Returns the keys that are named by file.
+    pub fn key_files(&mut self) -> impl Iterator<Item = &mut String> {
+        self.keys.iter_mut().filter(|key| !key.contains(KEY_MARK) && !is_address(key))
+    }
+
+    /// Returns the addresses of keys.
+    pub fn key_addresses(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str).filter(|key| is_address(key))
+    }
+}
+
+pub(super) fn is_address(key: &str) -> bool {
+    key.starts_with("https://") || key.starts_with("http://")
+}
+
+/// The first line of a key in ASCII armor.
+pub(super) const KEY_MARK: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
 /// A file or directory of the build host with known content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -20,12 +20,15 @@ pub enum Family {
 impl Family {
     /// Returns the known family of a distribution, by the value of `DISTRO_NAME`.
     ///
-    /// Source: diskimage-builder, `pkg-map`.
+    /// Source: diskimage-builder, `pkg-map`, which lacks Amazon, Oracle and SUSE Linux, and the names
+    /// that openSUSE has in `os-release`.
     pub fn of(distro: &str) -> Option<Self> {
         match distro {
-            "almalinux" | "centos" | "fedora" | "openeuler" | "rhel" | "rocky" => Some(Family::Redhat),
+            "almalinux" | "amzn" | "centos" | "fedora" | "ol" | "openeuler" | "rhel" | "rocky" => {
+                Some(Family::Redhat)
+            }
             "debian" | "ubuntu" => Some(Family::Debian),
-            "opensuse" => Some(Family::Suse),
+            "opensuse" | "opensuse-leap" | "opensuse-tumbleweed" | "sles" => Some(Family::Suse),
             "gentoo" => Some(Family::Gentoo),
             _ => None,
         }

@@ -216,7 +216,7 @@ impl Run<'_> {
         // Before the result is checked: hooks leave files there even if they fail.
         place.hand_over()?;
         let steps = written?;
-        self.record(&mut manifest, &steps, place)?;
+        self.record(&mut manifest, plan, &steps, place)?;
         Ok(steps)
     }
 
@@ -280,6 +280,7 @@ impl Run<'_> {
     fn record(
         &self,
         manifest: &mut BuildManifest,
+        plan: &Plan,
         steps: &[BuiltStep],
         place: &dyn Place,
     ) -> Result<(), Failure> {
@@ -287,7 +288,9 @@ impl Run<'_> {
         self.take_over_earlier(manifest, place);
         let document = serde_json::to_vec_pretty(manifest)?;
         write_file(place.beside(), &file, &document)?;
-        let keys: Vec<_> = steps.iter().map(|step| step.input_key).collect();
+        // The next build needs the tools as well, so a garbage collection keeps them.
+        let tools = plan.tools.iter().map(|step| step.input_key);
+        let keys: Vec<_> = steps.iter().map(|step| step.input_key).chain(tools).collect();
         self.images.save_build(&manifest.image, document, &keys)?;
         // Last: until the image is built, the kept state of its failure is useful.
         Ok(self.images.forget_failed(&manifest.image)?)

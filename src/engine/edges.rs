@@ -14,7 +14,7 @@ use crate::build::Ports;
 use crate::distro::ca_bundle;
 use crate::element::Environment;
 use crate::load::{self, HostFileSystem};
-use crate::package::{AptPackages, Reach};
+use crate::package::{AptPackages, DnfPackages, HostPackages, Reach};
 use crate::port::{Events, LayerStore, Limits};
 use crate::sandbox::Namespaces;
 use crate::staging::HookLayout;
@@ -30,7 +30,7 @@ pub(crate) struct Edges {
     sandbox: Namespaces,
     pub(crate) files: HostFileSystem,
     hooks: HookLayout,
-    packages: AptPackages,
+    packages: HostPackages,
     sources: SourcesOfHooks,
 }
 
@@ -52,14 +52,17 @@ impl Edges {
         let store = open_store(session)?;
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
-        let packages = AptPackages::new(
-            environment,
-            machine,
-            machine_architecture()?,
-            etc_apt,
-            store.cache("apt")?,
-            reach,
-        );
+        let packages = HostPackages {
+            dnf: DnfPackages::new(environment.clone(), store.cache("dnf")?, reach),
+            apt: AptPackages::new(
+                environment,
+                machine,
+                machine_architecture()?,
+                etc_apt,
+                store.cache("apt")?,
+                reach,
+            ),
+        };
         // Hidden by its real path. A hook that read the store would depend on more than its key
         // covers.
         let sandbox =

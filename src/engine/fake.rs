@@ -354,7 +354,7 @@ impl Writer for Machine {
         root: &Path,
         to: &Destination,
         archive: Archive<'_>,
-        _: i64,
+        _: &crate::layer::Clamp,
     ) -> Result<Written, Failure> {
         let kind = match archive {
             Archive::Squashfs => "squashfs",

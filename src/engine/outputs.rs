@@ -15,7 +15,7 @@ use crate::disk::DiskRequest;
 use crate::dropin::OutputType;
 use crate::element::Environment;
 use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
-use crate::layer::Encoding;
+use crate::layer::{Clamp, Encoding};
 use crate::oci::DiffId;
 use crate::output::{
     Compatibility, ContainerImage, Destination, DiskFormat, KnownBlobs, Qcow2Options, QemuFormat, TarForm,
@@ -239,7 +239,14 @@ impl Outputs<'_> {
             OutputType::File(OutputFormat::Tgz) => Archive::Tar(TarForm::Gzip(members)),
             _ => Archive::Tar(TarForm::Plain(members)),
         };
-        self.writer.archive(root, &self.destination(output), archive, self.plan.source_date_epoch)
+        self.writer.archive(root, &self.destination(output), archive, &self.clamp())
+    }
+
+    /// Returns the limit of times in archives. Layers of the rpm family have later times, those of
+    /// packages.
+    fn clamp(&self) -> Clamp {
+        let clamp = Clamp::to(self.plan.source_date_epoch);
+        if self.plan.tools.is_some() { clamp.keeping_all() } else { clamp }
     }
 
     fn app_container_manifest(&self) -> Vec<u8> {

@@ -120,7 +120,7 @@ fn no_command(request: Request<'_>, store: &dyn LayerStore) -> Option<String> {
 /// Returns true if the base's own config names a command, or is not known yet.
 fn base_has_command(plan: &Plan, store: &dyn LayerStore) -> bool {
     match plan.foundation.base().map(|base| &base.source) {
-        None | Some(BaseSource::Mmdebstrap(_)) => false,
+        None | Some(BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_)) => false,
         Some(source) => {
             store.base_image(source, plan.architecture).map_or(true, |base| has_command(&base.config))
         }
@@ -206,7 +206,8 @@ fn check_size(plan: &Plan, size: ByteSize, output: &OutputType) -> Result<(), Fa
 /// Checks that the source of the base exists.
 fn check_base_source(checks: &dyn Checks, source: &BaseSource) -> Result<(), Failure> {
     match source {
-        BaseSource::Mmdebstrap(_) => require_whole(checks.tool("mmdebstrap")),
+        // The root with dnf is made by mmdebstrap.
+        BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_) => require_whole(checks.tool("mmdebstrap")),
         BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
             checks.file(&file.path).map_err(|error| {
                 Message::with_hint(

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use crate::block::LoopWriter;
 use crate::disk::Identity;
 use crate::element::Environment;
-use crate::layer::Encoding;
+use crate::layer::{Clamp, Encoding};
 use crate::output::{
     ClusterCache, ContainerImage, Converter, Destination, DiskFormat, KnownBlobs, Qcow2Options, QemuFormat,
     TarForm, Written, load_into_docker, write_docker_archive, write_oci_layout, write_squashfs, write_tar,
@@ -29,14 +29,13 @@ pub(crate) trait Writer {
         identity: &DiskIdentity<'_>,
     ) -> Result<Written, Failure>;
 
-    /// Writes an archive of the root file system at `root`. Clamps times to `latest`, in seconds
-    /// since 1970.
+    /// Writes an archive of the root file system at `root`, with clamped times.
     fn archive(
         &self,
         root: &Path,
         to: &Destination,
         archive: Archive<'_>,
-        latest: i64,
+        clamp: &Clamp,
     ) -> Result<Written, Failure>;
 
     /// Writes a container, whose layers are in `blobs`.
@@ -109,11 +108,11 @@ impl Writer for FileWriter {
         root: &Path,
         to: &Destination,
         archive: Archive<'_>,
-        latest: i64,
+        clamp: &Clamp,
     ) -> Result<Written, Failure> {
         Ok(match archive {
-            Archive::Squashfs => write_squashfs(root, to, latest)?,
-            Archive::Tar(form) => write_tar(root, to, form, latest, &self.interrupted)?,
+            Archive::Squashfs => write_squashfs(root, to, clamp.epoch)?,
+            Archive::Tar(form) => write_tar(root, to, form, clamp, &self.interrupted)?,
         })
     }
 

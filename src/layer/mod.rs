@@ -27,7 +27,7 @@ mod xattr;
 /// unpacked ones.
 pub const HOLE_BYTES: usize = 64 * 1024;
 
-pub use capture::{Action, CaptureRules, Rewrite, Times};
+pub use capture::{Action, CaptureRules, Clamp, Rewrite, Times};
 pub use decode::{AUFS, Content, Decoder};
 pub use diff::{Changeset, LowerDir, diff};
 pub use encode::Encoder;

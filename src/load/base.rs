@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{LoadError, parse_definition};
 use crate::directory::{Directory, random_name, read_text};
-use crate::distro::{BaseDefinition, BaseName};
+use crate::distro::{BaseDefinition, BaseName, BaseSource, dnf};
 use crate::element::nearest;
 
 /// Reads the base `name` from the first directory of `layer_path` that has it.
@@ -22,6 +22,7 @@ pub fn load_base(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefiniti
             Ok(text) => {
                 let mut base: BaseDefinition = parse_definition(&path, &text)?;
                 base.locate(dir);
+                read_keys(&mut base, &path, dir)?;
                 return Ok(base);
             }
             Err(error) if is_absence(&error) => {}
@@ -29,6 +30,41 @@ pub fn load_base(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefiniti
         }
     }
     unknown(name, layer_path)
+}
+
+/// Puts keys in place of the files that the definition at `path` names, so that the key of the base
+/// covers them.
+fn read_keys(base: &mut BaseDefinition, path: &Path, dir: &Path) -> Result<(), LoadError> {
+    let BaseSource::Dnf(source) = &mut base.source else { return Ok(()) };
+    for repository in &mut source.repositories {
+        let id = repository.id.clone();
+        let wrong = |file: Option<PathBuf>, reason: String| LoadError::RepositoryKey {
+            definition: path.to_owned(),
+            repository: id.clone(),
+            file,
+            reason,
+        };
+        if repository.keys.is_empty() {
+            return Err(wrong(None, "`keys` is empty".to_owned()));
+        }
+        if let Some(address) =
+            repository.key_addresses().next().filter(|_| repository.fingerprints.is_empty())
+        {
+            return Err(wrong(
+                None,
+                format!("`fingerprints` is empty, and `{address}` could return any key"),
+            ));
+        }
+        for key in repository.key_files() {
+            let file = dir.join(&*key);
+            let text = read_text(&file).map_err(|error| wrong(Some(file.clone()), error.to_string()))?;
+            if !dnf::is_key(&text) {
+                return Err(wrong(Some(file), "it holds no public key in ASCII armor".to_owned()));
+            }
+            *key = text;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the names of the available bases.
@@ -133,17 +169,18 @@ mod tests {
         assert!(names.len() >= 3, "{names:?}");
         for name in names {
             let base = load_base(&name, &own()).unwrap();
-            assert_eq!(name.as_str(), format!("{}-{}", base.distro, base.release));
+            let words: Vec<_> = name.as_str().split('-').collect();
+            let expected = format!("{}-{}", base.distro, base.release);
+            assert!(expected.split('-').all(|word| words.contains(&word)), "{name}: {expected}");
         }
     }
 
     #[test]
     fn the_error_for_an_unknown_base_lists_the_known_bases() {
         let error = load_base(&"debian-bookwrom".parse().unwrap(), &own()).unwrap_err();
-        assert!(
-            error.to_string().starts_with("base `debian-bookwrom` not found: there are `debian-bookworm`"),
-            "{error}"
-        );
+        let message = error.to_string();
+        assert!(message.starts_with("base `debian-bookwrom` not found: there are `"), "{message}");
+        assert!(message.contains("`debian-bookworm`"), "{message}");
         assert_eq!(error.hint().as_deref(), Some("did you mean `debian-bookworm`?"));
     }
 
@@ -183,6 +220,34 @@ mod tests {
         save_base(&name, &base, dir.path()).unwrap();
         let path = [vec![dir.path().to_owned()], own()].concat();
         assert_eq!(load_base(&name, &path).unwrap(), base);
+    }
+
+    #[test]
+    fn a_key_is_read_from_its_file_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "distro = 'd'\nrelease = 'r'\nfamily = 'redhat'\n[source.dnf]\nreleasever = '9'\nmirror = 'http://m'\n\
+                    packages = []\n[[source.dnf.repositories]]\nid = 'baseos'\npath = 'p'\nkeys = KEYS\n";
+        let key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n";
+        fs::write(dir.path().join("right.asc"), key).unwrap();
+        fs::write(dir.path().join("wrong.asc"), "abc").unwrap();
+        let load = |keys: &str| {
+            fs::write(dir.path().join("rpm.toml"), text.replace("KEYS", keys)).unwrap();
+            load_base(&"rpm".parse().unwrap(), &[dir.path().to_owned()])
+        };
+        match load("['right.asc']").unwrap().source {
+            BaseSource::Dnf(source) => assert_eq!(source.repositories[0].keys, [key]),
+            other => panic!("{other:?}"),
+        }
+        for (keys, expected) in [
+            ("['absent.asc']", "absent.asc`: No such file or directory (os error 2)"),
+            ("['wrong.asc']", "wrong.asc`: it holds no public key in ASCII armor"),
+            ("[]", "rpm.toml`: `keys` is empty"),
+            ("['https://m/key']", "`fingerprints` is empty, and `https://m/key` could return any key"),
+        ] {
+            let message = load(keys).unwrap_err().to_string();
+            assert!(message.starts_with("no usable key for the repository `baseos` of `"), "{message}");
+            assert!(message.ends_with(expected), "{message}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum LoadError {
         /// The base that was probably meant.
         nearest: Option<BaseName>,
     },
+    #[error("no usable key for the repository `{repository}` of `{}`{}: {reason}", definition.display(), named(file))]
+    RepositoryKey { definition: PathBuf, repository: String, file: Option<PathBuf>, reason: String },
     #[error("`{}` is in the search path of elements, but is not a directory", path.display())]
     NoElementDirectory { path: PathBuf },
     #[error("`{}`, line {line}", path.display())]
@@ -119,3 +121,7 @@ impl fmt::Display for DefinitionError {
 }
 
 impl std::error::Error for DefinitionError {}
+
+fn named(file: &Option<PathBuf>) -> String {
+    file.as_ref().map_or_else(String::new, |file| format!(", file `{}`", file.display()))
+}

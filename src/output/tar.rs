@@ -10,7 +10,7 @@ use super::OutputError;
 use super::destination::{Destination, Written};
 use super::error::io_error;
 use super::pending::Pending;
-use crate::layer::{Encoder, Entry, Kind, Meta, Xattrs};
+use crate::layer::{Clamp, Encoder, Entry, Kind, Meta, Xattrs};
 use crate::tree::{self, Dir, Links, meta};
 
 /// The form of member names.
@@ -44,19 +44,18 @@ pub enum TarForm<'a> {
     AppContainer { manifest: &'a [u8] },
 }
 
-/// Writes everything below the directory `root` to an archive. Later times become `latest`, in
-/// seconds since 1970.
+/// Writes everything below the directory `root` to an archive, with clamped times.
 ///
 /// Leaves sockets out. Stops when `interrupt` becomes true.
 pub fn write_tar(
     root: &Path,
     destination: &Destination,
     form: TarForm<'_>,
-    latest: i64,
+    clamp: &Clamp,
     interrupt: &AtomicBool,
 ) -> Result<Written, OutputError> {
     let pending = destination.pending()?;
-    write_archive(root, &pending, form, latest, interrupt)
+    write_archive(root, &pending, form, clamp, interrupt)
         .map_err(|error| error.of_result(pending.target()))?;
     destination.publish(pending)
 }
@@ -65,12 +64,12 @@ fn write_archive(
     tree: &Path,
     pending: &Pending,
     form: TarForm<'_>,
-    latest: i64,
+    clamp: &Clamp,
     interrupt: &AtomicBool,
 ) -> Result<(), OutputError> {
     let out = BufWriter::with_capacity(1 << 20, pending.file());
     let failed = io_error("write", pending.target());
-    let tree = Tree { root: tree, latest, interrupt };
+    let tree = Tree { root: tree, clamp, interrupt };
     match form {
         TarForm::Plain(names) => tree.write(Encoder::new(out), names.root())?.flush().map_err(failed),
         TarForm::Gzip(names) => {
@@ -80,7 +79,7 @@ fn write_archive(
         }
         TarForm::AppContainer { manifest } => {
             let mut encoder = Encoder::new(out);
-            encoder.append_file(&manifest_entry(manifest, latest), &mut &*manifest)?;
+            encoder.append_file(&manifest_entry(manifest, clamp.epoch), &mut &*manifest)?;
             tree.write(encoder, b"rootfs")?.flush().map_err(failed)
         }
     }
@@ -95,8 +94,7 @@ fn manifest_entry(manifest: &[u8], time: i64) -> Entry {
 #[derive(Clone, Copy)]
 struct Tree<'a> {
     root: &'a Path,
-    /// Later times become this one.
-    latest: i64,
+    clamp: &'a Clamp,
     interrupt: &'a AtomicBool,
 }
 
@@ -104,7 +102,7 @@ impl Tree<'_> {
     /// Adds the tree as the directory `name`. With an empty name, the tree is the root of the
     /// archive.
     fn write<W: Write>(self, encoder: Encoder<W>, name: &[u8]) -> Result<W, OutputError> {
-        let mut archive = Archive { latest: self.latest, name, encoder, links: Links::default() };
+        let mut archive = Archive { clamp: self.clamp, name, encoder, links: Links::default() };
         let root = Dir::open(self.root)?;
         archive.append(&root.itself()?)?;
         tree::walk(&root, &mut |entry| match self.interrupt.load(Ordering::Relaxed) {
@@ -116,8 +114,7 @@ impl Tree<'_> {
 }
 
 struct Archive<'a, W: Write> {
-    /// Later times become this one.
-    latest: i64,
+    clamp: &'a Clamp,
     /// The name of the root.
     name: &'a [u8],
     encoder: Encoder<W>,
@@ -136,7 +133,7 @@ impl<W: Write> Archive<'_, W> {
             (None, Kind::Whiteout) => Kind::CharDevice(0, 0),
             (None, kind) => kind,
         };
-        let meta = Meta { xattrs: found.xattrs()?, ..meta(&found.stat, self.latest) };
+        let meta = Meta { xattrs: found.xattrs()?, ..meta(&found.stat, self.clamp) };
         let entry = Entry { path, kind, meta };
         if let Kind::File(_) = entry.kind {
             let mut content = tree::content(found.open()?).map_err(found.failed("read"))?;
@@ -179,7 +176,7 @@ mod tests {
     fn archive(tree: &Path, form: TarForm<'_>) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let pending = Destination::at(&directory.path().join("root.tar")).unwrap().pending().unwrap();
-        write_archive(tree, &pending, form, LATEST, &AtomicBool::new(false)).unwrap();
+        write_archive(tree, &pending, form, &Clamp::to(LATEST), &AtomicBool::new(false)).unwrap();
         fs::read(pending.path_for_programs()).unwrap()
     }
 

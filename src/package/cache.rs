@@ -137,21 +137,27 @@ pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> 
     let next = from.with_added_extension(NEXT);
     remove_directory(&next)?;
     link_files(from, &next)?;
+    exchange(&next, to)
+}
+
+/// Moves the directory `next` to `to`, and replaces any directory of that name, in one step. If two
+/// processes do so at once, the second wins.
+pub(super) fn exchange(next: &Path, to: &Path) -> Result<(), PackageError> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(failed("make directory", parent))?;
     }
     // Other builds may be linking the old files. If the directory were emptied first, they would
     // get only some of the indices, and install older or fewer packages without an error.
-    if renameat_with(CWD, &next, CWD, to, RenameFlags::EXCHANGE).is_err() {
+    if renameat_with(CWD, next, CWD, to, RenameFlags::EXCHANGE).is_err() {
         // The old directory is missing, or the file system cannot exchange names.
         remove_directory(to)?;
-        match fs::rename(&next, to) {
+        match fs::rename(next, to) {
             // Another process was faster. Its indices are as fresh as these.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-            result => result.map_err(failed("rename", &next))?,
+            result => result.map_err(failed("rename", next))?,
         }
     }
-    remove_directory(&next)
+    remove_directory(next)
 }
 
 /// Returns the state of a file, or `None` if it does not exist. Symbolic links are not followed.

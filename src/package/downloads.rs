@@ -15,7 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cache::{failed, link, move_file, remove_directory, remove_file, state_of};
-use super::index::{Archives, archives, package_of};
+use super::index::{Archives, package_of};
+use super::{index, rpm_index};
 use crate::directory::Verified;
 use crate::oci::Digest;
 use crate::port::PackageError;
@@ -44,10 +45,11 @@ impl Downloads {
         Self { directory: cache.join("packages"), verified: cache.join("verified") }
     }
 
-    /// Makes the directory `to` contain exactly the files that the indices in `lists` name.
-    pub(super) fn offer(&self, lists: &Path, to: &Path) -> Result<(), PackageError> {
+    /// Makes the directory `to` contain exactly the files that the indices name. Creates `to`.
+    pub(super) fn offer(&self, index: Index<'_>, to: &Path) -> Result<(), PackageError> {
         let known = self.list()?;
-        let named = archives(lists, &packages(&known))?;
+        let named = index.archives(&known)?;
+        fs::create_dir_all(to).map_err(failed("make directory", to))?;
         let fitting = known.iter().filter(|download| is_named(&named, download));
         let fitting: BTreeMap<_, _> = fitting.map(|download| (download.name.as_str(), download)).collect();
         self.withdraw(&fitting, to)?;
@@ -68,13 +70,13 @@ impl Downloads {
         Ok(unique)
     }
 
-    /// Keeps the files in the directory `from` that the indices in `lists` name. Nothing may write
-    /// to them any more.
-    pub(super) fn keep(&self, from: &Path, lists: &Path) -> Result<(), PackageError> {
+    /// Keeps the files in the directory `from` that the indices name. Nothing may write to them any
+    /// more.
+    pub(super) fn keep(&self, from: &Path, index: Index<'_>) -> Result<(), PackageError> {
         let mut new = BTreeSet::new();
         for entry in fs::read_dir(from).map_err(failed("read", from))? {
             let entry = entry.map_err(failed("read", from))?;
-            let is_package = entry.file_name().as_encoded_bytes().ends_with(b".deb");
+            let is_package = entry.file_name().as_encoded_bytes().ends_with(index.extension());
             if let Ok(name) = entry.file_name().into_string()
                 && is_package
                 // A hook may have put a link there, and plywood would follow it on the build host.
@@ -86,7 +88,7 @@ impl Downloads {
         if new.is_empty() {
             return Ok(());
         }
-        let named = archives(lists, &packages(&new))?;
+        let named = index.archives(&new)?;
         fs::create_dir_all(&self.directory).map_err(failed("make directory", &self.directory))?;
         let mut verified = Verified::read(&self.verified);
         for download in new.iter().filter(|download| is_named(&named, download)) {
@@ -202,13 +204,40 @@ impl Download {
     /// Returns false if the indices in `lists` list one of these names with another digest, or with
     /// several.
     pub(super) fn all_fit(downloads: &BTreeSet<Self>, lists: &Path) -> Result<bool, PackageError> {
-        let named = archives(lists, &packages(downloads))?;
+        let named = Index::Apt(lists).archives(downloads)?;
         Ok(downloads.iter().all(|download| !named.contains_key(&download.name) || is_named(&named, download)))
     }
 }
 
 fn packages(downloads: &BTreeSet<Download>) -> BTreeSet<&str> {
     downloads.iter().map(|download| package_of(&download.name)).collect()
+}
+
+/// Package indices in a directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Index<'a> {
+    /// apt's lists.
+    Apt(&'a Path),
+    /// The directory `repodata` of a repository.
+    Rpm(&'a Path),
+}
+
+impl Index<'_> {
+    /// Returns the digests that the indices give to the packages of `downloads`.
+    fn archives(self, downloads: &BTreeSet<Download>) -> Result<Archives, PackageError> {
+        match self {
+            Self::Apt(lists) => index::archives(lists, &packages(downloads)),
+            Self::Rpm(repodata) => rpm_index::archives(repodata),
+        }
+    }
+
+    /// Returns the end of the names of packages.
+    const fn extension(self) -> &'static [u8] {
+        match self {
+            Self::Apt(_) => b".deb",
+            Self::Rpm(_) => b".rpm",
+        }
+    }
 }
 
 /// Returns true if the indices list the name of the file only with its digest. If they list several
@@ -279,14 +308,14 @@ mod tests {
 
         fn download(&self, package: &str, content: &str) {
             fs::write(self.path(&format!("from/{package}_1_all.deb")), content).unwrap();
-            self.downloads().keep(&self.path("from"), &self.path("lists")).unwrap();
+            self.downloads().keep(&self.path("from"), Index::Apt(&self.path("lists"))).unwrap();
         }
 
         /// Returns the files that a new session sees.
         fn offered(&self) -> BTreeMap<String, String> {
             fs::remove_dir_all(self.path("to")).unwrap();
             fs::create_dir(self.path("to")).unwrap();
-            self.downloads().offer(&self.path("lists"), &self.path("to")).unwrap();
+            self.downloads().offer(Index::Apt(&self.path("lists")), &self.path("to")).unwrap();
             self.shown()
         }
 
@@ -326,7 +355,7 @@ mod tests {
         world.download("other", "other");
         assert_eq!(world.offered(), files(&[("toy", "right"), ("other", "other")]));
         world.index(&[("toy", "newer"), ("other", "other")]);
-        world.downloads().offer(&world.path("lists"), &world.path("to")).unwrap();
+        world.downloads().offer(Index::Apt(&world.path("lists")), &world.path("to")).unwrap();
         assert_eq!(world.shown(), files(&[("other", "other")]));
     }
 

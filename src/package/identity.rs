@@ -93,16 +93,30 @@ impl Identity {
         }
         let mentioned = root.mentioned()?;
         let found = root.find_all(&mentioned)?;
-        let mut hasher = Hasher::default();
-        hasher.update(own.bytes());
-        for path in found.keys() {
-            // Digests have a fixed length, so two different lists of files cannot give the same
-            // bytes.
-            hasher.update(Digest::of(path.as_os_str().as_encoded_bytes()).bytes());
-            hasher.update(root.content(path)?.unwrap_or(*own).bytes());
-        }
-        Ok(Self { digest: hasher.finish(), found, mentioned })
+        Ok(Self { digest: root.digest(found.keys(), own)?, found, mentioned })
     }
+}
+
+/// The package sources, variables, keys and programs of dnf in a root.
+const DNF: [&str; 10] = [
+    "etc/dnf/dnf.conf",
+    "etc/dnf/vars",
+    "etc/yum.conf",
+    "etc/yum.repos.d",
+    "etc/yum/vars",
+    "etc/os-release",
+    "etc/pki/rpm-gpg",
+    "usr/bin/dnf",
+    "usr/bin/dnf5",
+    "usr/bin/microdnf",
+];
+
+/// Returns the identity of dnf's package sources of the root at `root`. `own` is the digest of
+/// plywood's additions to them.
+pub(super) fn dnf_sources(root: &Path, own: &Digest) -> Result<Digest, PackageError> {
+    let root = Root::open(root)?;
+    let found = root.find(DNF.map(PathBuf::from).iter())?;
+    root.digest(found.keys(), own)
 }
 
 /// Returns the accounts for archives in the root at `root`.
@@ -202,6 +216,23 @@ impl<'a> Root<'a> {
         let metadata = fs::metadata(&place.path).map_err(failed("inspect", &self.path.join(path)))?;
         // Hooks may have created devices and pipes, and reading one could block forever.
         Ok((metadata.is_file() || metadata.is_dir()).then(|| (place, FileState::from(&metadata))))
+    }
+
+    /// Returns a digest of `own`, and of the paths and contents of files and directories.
+    fn digest<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p PathBuf>,
+        own: &Digest,
+    ) -> Result<Digest, PackageError> {
+        let mut hasher = Hasher::default();
+        hasher.update(own.bytes());
+        for path in paths {
+            // Digests have a fixed length, so two different lists of files cannot give the same
+            // bytes.
+            hasher.update(Digest::of(path.as_os_str().as_encoded_bytes()).bytes());
+            hasher.update(self.content(path)?.unwrap_or(*own).bytes());
+        }
+        Ok(hasher.finish())
     }
 
     /// Returns the digest of a file; `None` for a directory.

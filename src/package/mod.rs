@@ -1,5 +1,6 @@
-//! Access to Debian's package repositories: through the mirrors of the build host, with downloads
-//! and indices that builds share.
+//! Access to package repositories. Those of Debian are described here, those of the rpm family in
+//! `dnf`; `families` joins both. Debian's are reached through the mirrors of the build host, with
+//! downloads and indices that builds share.
 //!
 //! ```text
 //! machine's /etc/apt ──► apt.conf, mirrors.tsv, keyrings ──► /run/plywood/apt        of every job
@@ -14,25 +15,31 @@
 
 mod cache;
 mod connection;
+mod dnf;
 mod downloads;
+mod families;
 mod identity;
 mod index;
+mod rpm_index;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use crate::distro::{
-    AptMachine, Architecture, BaseDefinition, Mirrors, NamedMirrors, Setting, passwords, proxy_detector,
+    AptMachine, Architecture, BaseDefinition, Mirrors, NamedMirrors, Setting, dnf::tools, passwords,
+    proxy_detector,
 };
 use crate::element::Environment;
 use crate::exec::Run;
 use crate::oci::{Digest, split_port};
-use crate::port::{PackageError, PackageSession, Packages};
+use crate::port::PackageError;
+
+pub use dnf::DnfPackages;
+pub use families::HostPackages;
 
 use downloads::Downloads;
-use session::AptSession;
 
 /// Variables in which a caller names mirrors, as for diskimage-builder. They are in no key, because
 /// all mirrors have the same content.
@@ -139,36 +146,17 @@ impl AptPackages {
 
     fn mirrors(&self, base: &BaseDefinition) -> Mirrors {
         let named = |name: &str| self.caller.get(name).filter(|value| !value.is_empty()).cloned();
+        // A mirror without a name has the image's distribution, and the tools may be of another.
+        let unnamed = if *base == tools() { None } else { named(MIRROR) };
         let named = NamedMirrors {
-            archive: named(&mirror_variable(&base.distro)).or_else(|| named(MIRROR)),
+            archive: named(&mirror_variable(&base.distro)).or(unnamed),
             security: named(SECURITY_MIRROR),
             keyring: named(KEYRING).map(PathBuf::from),
         };
         self.machine.mirrors_of(base, self.architecture, &named)
     }
-}
 
-/// Returns true if the value of a variable is the URI of a mirror.
-pub fn names_mirror(variable: &str) -> bool {
-    variable == MIRROR || variable == SECURITY_MIRROR || variable.starts_with(&mirror_variable(""))
-}
-
-/// Returns the variable that names a mirror for one distribution: a caller who builds several
-/// cannot name one mirror for all.
-fn mirror_variable(distro: &str) -> String {
-    format!("{MIRROR}_{}", distro.to_ascii_uppercase())
-}
-
-impl Packages for AptPackages {
-    fn session<'a>(
-        &'a self,
-        base: Option<&'a BaseDefinition>,
-        scratch: &Path,
-        hooks: Option<&Path>,
-    ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
-        Ok(Box::new(AptSession::open(self, base, scratch, hooks)?))
-    }
-
+    /// Returns the passwords of the build host that jobs can read, by secret name.
     fn secrets(&self) -> Environment {
         let settings = self.machine.acquire.iter().map(|(_, value)| value.as_str());
         let sources = self.machine.sources.iter().flat_map(|source| &source.uris).map(String::as_str);
@@ -179,4 +167,15 @@ impl Packages for AptPackages {
         let passwords = passwords(&self.machine.accounts, urls).into_iter().enumerate();
         passwords.map(|(number, text)| (format!("ARCHIVE_PASSWORD_{number}"), text)).collect()
     }
+}
+
+/// Returns the variable that names a mirror for one distribution: a caller who builds several
+/// cannot name one mirror for all.
+fn mirror_variable(distro: &str) -> String {
+    format!("{MIRROR}_{}", distro.to_ascii_uppercase())
+}
+
+/// Returns true if the value of a variable is the URI of a mirror.
+pub fn names_mirror(variable: &str) -> bool {
+    variable == MIRROR || variable == SECURITY_MIRROR || variable.starts_with(&mirror_variable(""))
 }

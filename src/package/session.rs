@@ -11,7 +11,7 @@ use super::cache::{
     copy, copy_files, empty, failed, link, link_files, remove_file, replace_file, replace_files,
 };
 use super::connection::Connection;
-use super::downloads::Download;
+use super::downloads::{Download, Index};
 use super::identity::{self, Identity};
 use super::{AptPackages, KEYRING, MIRROR, Reach};
 use crate::directory::read_document;
@@ -22,9 +22,7 @@ use crate::distro::{
 };
 use crate::element::Place;
 use crate::oci::{Digest, Hasher};
-use crate::port::{
-    Access, Bind, EarlierDownloads, IndexState, Job, Network, PackageError, PackageSession, View,
-};
+use crate::port::{Access, Bind, EarlierDownloads, IndexState, Job, Network, PackageError, View};
 
 /// The directories of downloads and of package indices in a root.
 const ARCHIVES: &str = "/var/cache/apt/archives";
@@ -313,7 +311,8 @@ impl<'a> AptSession<'a> {
 
     /// Shows jobs the downloads that their indices name.
     fn offer_downloads(&self) -> Result<(), PackageError> {
-        self.packages.downloads.offer(&self.scratch.join("lists/below"), &self.scratch.join("archives/below"))
+        let index = Index::Apt(&self.scratch.join("lists/below"));
+        self.packages.downloads.offer(index, &self.scratch.join("archives/below"))
     }
 
     /// Creates empty directories for the lists and the state of a refresh.
@@ -346,8 +345,9 @@ fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of", path))
 }
 
-impl PackageSession for AptSession<'_> {
-    fn bootstrap(
+/// The operations of [`crate::port::PackageSession`].
+impl AptSession<'_> {
+    pub(super) fn bootstrap(
         &self,
         source: &Mmdebstrap,
         source_date_epoch: i64,
@@ -380,14 +380,15 @@ impl PackageSession for AptSession<'_> {
             network: Network::Host,
             // Not traced: the key of the base covers all its inputs.
             traced: false,
+            tools: None,
         })
     }
 
-    fn downloads_fitted(&self) -> Result<bool, PackageError> {
+    pub(super) fn downloads_fitted(&self) -> Result<bool, PackageError> {
         Download::all_fit(&self.offered.borrow(), &self.scratch.join(FRESH_LISTS))
     }
 
-    fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
+    pub(super) fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
         let mut binds = self.configuration_binds();
         self.write_accounts(Some(root))?;
         if has_dpkg(root) {
@@ -399,7 +400,7 @@ impl PackageSession for AptSession<'_> {
         Ok(binds)
     }
 
-    fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
+    pub(super) fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
         self.write_accounts(Some(root))?;
         let sources = self.sources(root)?;
         self.refreshing.replace(Some(sources));
@@ -415,11 +416,11 @@ impl PackageSession for AptSession<'_> {
         Ok(binds)
     }
 
-    fn serves(&self, target: &str) -> bool {
+    pub(super) fn serves(&self, target: &str) -> bool {
         [ARCHIVES, LISTS].contains(&target)
     }
 
-    fn network_binds(&self) -> Vec<Bind> {
+    pub(super) fn network_binds(&self) -> Vec<Bind> {
         let bundle = ca_bundle(&self.packages.caller).map(|bundle| Bind {
             source: bundle.path.to_owned(),
             target: CA_BUNDLE.to_owned(),
@@ -428,7 +429,7 @@ impl PackageSession for AptSession<'_> {
         bundle.into_iter().collect()
     }
 
-    fn environment(&self, place: Place) -> BTreeMap<String, String> {
+    pub(super) fn environment(&self, place: Place) -> BTreeMap<String, String> {
         let mut environment = network_environment(&self.packages.caller);
         if place == Place::Target {
             environment.insert("APT_CONFIG".to_owned(), format!("{PRIVATE}/apt/apt.conf"));
@@ -436,7 +437,7 @@ impl PackageSession for AptSession<'_> {
         environment
     }
 
-    fn prepare_index(&self, root: &Path) -> Result<IndexState, PackageError> {
+    pub(super) fn prepare_index(&self, root: &Path) -> Result<IndexState, PackageError> {
         if !has_dpkg(root) {
             return Ok(IndexState::Fresh);
         }
@@ -458,18 +459,18 @@ impl PackageSession for AptSession<'_> {
         }
     }
 
-    fn use_kept_indices(&self, root: &Path) -> Result<bool, PackageError> {
+    pub(super) fn use_kept_indices(&self, root: &Path) -> Result<bool, PackageError> {
         if Connection::of_this_machine() == Connection::Routed {
             return Ok(false);
         }
         self.show_kept(&self.sources(root)?)
     }
 
-    fn is_offline(&self) -> bool {
+    pub(super) fn is_offline(&self) -> bool {
         self.packages.reach == Reach::Offline
     }
 
-    fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
+    pub(super) fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
         // A refresh runs programs of the root, which could change the sources, so their state
         // before the refresh counts. A bootstrap creates the sources, so they are read now.
         let refreshed = self.refreshing.take();
@@ -491,13 +492,14 @@ impl PackageSession for AptSession<'_> {
         self.offer_downloads()
     }
 
-    fn take_initramfs_request(&self) -> bool {
+    pub(super) fn take_initramfs_request(&self) -> bool {
         fs::remove_file(self.scratch.join("state/own/initramfs")).is_ok()
     }
 
-    fn close(self: Box<Self>) -> Result<(), PackageError> {
+    pub(super) fn close(self) -> Result<(), PackageError> {
         let downloads = &self.packages.downloads;
-        downloads.keep(&self.scratch.join("archives/own"), &self.scratch.join("lists/below"))?;
+        let index = Index::Apt(&self.scratch.join("lists/below"));
+        downloads.keep(&self.scratch.join("archives/own"), index)?;
         downloads.take_back(&self.scratch.join("archives/below"))
     }
 }

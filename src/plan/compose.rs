@@ -30,8 +30,9 @@ use super::tasks::{Removals, Share, check_data, extra_packages, task};
 use super::variables::is_keyed;
 use super::view::{final_view, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal, StepName};
+use crate::distro::{BaseDefinition, BaseSource, dnf};
 use crate::element::{
-    Element, ElementName, HookOrder, NativeProvider, Phase, PhaseClass, Place, Slot, duplicate_hooks,
+    Element, ElementName, Family, HookOrder, NativeProvider, Phase, PhaseClass, Place, Slot, duplicate_hooks,
     needs_phase_order, run_parts_order,
 };
 use crate::oci::Digest;
@@ -62,6 +63,7 @@ pub fn plan_image(request: &Request<'_>) -> Result<Plan, PlanError> {
         source_date_epoch: request.source_date_epoch,
         foundation: request.foundation.clone(),
         steps: composition.steps,
+        tools: tools(request),
         finish,
     })
 }
@@ -110,14 +112,12 @@ impl<'a> Composition<'a> {
         let mut composition = Self { request, system: operating_system(request), steps: Vec::new() };
         let lowest = match request.foundation {
             Foundation::Base { name, definition } => {
-                let identity = ("definition".to_owned(), definition.identity().to_string());
-                let fields = common_fields(request, "base").chain([identity]);
-                Step::new(
-                    StepName::Base(name.clone()),
-                    KeyFields::new(fields),
-                    None,
-                    Work::Base((**definition).clone()),
-                )
+                let mut fields = base_fields(request, definition);
+                if matches!(definition.source, BaseSource::Dnf(_)) {
+                    // The tools decide which packages are chosen, and write their database.
+                    fields.push(("tools".to_owned(), dnf::tools().identity().to_string()));
+                }
+                base_step(StepName::Base(name.clone()), fields, (**definition).clone())
             }
             Foundation::Elements { operating_system } => {
                 let name = StepName::Root(operating_system.clone());
@@ -312,6 +312,24 @@ fn operating_system(request: &Request<'_>) -> Vec<Arc<Element>> {
         open.extend(element.into_iter().flat_map(|element| &element.deps).filter(|&dep| found.insert(dep)));
     }
     request.elements.iter().filter(|element| found.contains::<ElementName>(&element.name)).cloned().collect()
+}
+
+/// Returns the step of the root in which plywood runs dnf, for an image of the rpm family.
+fn tools(request: &Request<'_>) -> Option<Step> {
+    let is_needed = request.foundation.base().is_some_and(|base| base.family == Family::Redhat);
+    is_needed.then(|| {
+        let definition = dnf::tools();
+        base_step(StepName::Tools, base_fields(request, &definition), definition)
+    })
+}
+
+fn base_step(name: StepName, fields: Vec<(String, String)>, definition: BaseDefinition) -> Step {
+    Step::new(name, KeyFields::new(fields), None, Work::Base(definition))
+}
+
+fn base_fields(request: &Request<'_>, definition: &BaseDefinition) -> Vec<(String, String)> {
+    let identity = ("definition".to_owned(), definition.identity().to_string());
+    common_fields(request, "base").chain([identity]).collect()
 }
 
 fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (String, String)> {

@@ -230,3 +230,17 @@ fn sources_are_placed_in_the_order_of_their_requests() {
     let expected = "web: extra-data.d/98-source-outer extra-data.d/98-source-inner extra-data.d/98-z";
     assert_eq!(outline(&image.plan())[1], expected);
 }
+
+#[test]
+fn an_image_of_the_rpm_family_has_tools_beside_its_steps() {
+    let mut image = Image::bare();
+    assert_eq!(image.plan().tools, None);
+    let super::Foundation::Base { definition, .. } = &mut image.foundation else { unreachable!() };
+    definition.family = crate::element::Family::Redhat;
+    let plan = image.plan();
+    let tools = plan.tools.as_ref().expect("the databases are normalized with tools");
+    assert_eq!((tools.name.to_string().as_str(), tools.parent), ("tools:dnf", None));
+    assert!(plan.all_steps().all(|step| step.name != tools.name));
+    image.revision = "2".to_owned();
+    assert_ne!(image.plan().tools.unwrap().input_key, tools.input_key);
+}

@@ -38,6 +38,9 @@ pub struct Plan {
     pub foundation: Foundation,
     /// Lowest first. The first step builds the root file system.
     pub steps: Vec<Step>,
+    /// The root with dnf and what normalizes rpm databases, for an image of the rpm family. It is
+    /// built when a step of the image needs it.
+    pub tools: Option<Step>,
     /// The final stage, which belongs to no element. For a disk it runs on the mounted disk. For a
     /// container it builds the top layer, if it changes anything.
     pub finish: Step,
@@ -125,6 +128,9 @@ impl Plan {
             Work::Tasks(tasks) => tasks.may_bring(word),
             Work::Base(BaseDefinition { source: BaseSource::Mmdebstrap(source), .. }) => {
                 source.include.iter().any(names_it)
+            }
+            Work::Base(BaseDefinition { source: BaseSource::Dnf(source), .. }) => {
+                source.packages.iter().any(names_it)
             }
             Work::Base(_) => true,
         })

@@ -19,6 +19,8 @@ pub enum StepName {
     Base(BaseName),
     /// `root:<operating system>`: the lowest step of an image without a base.
     Root(ElementName),
+    /// `tools:dnf`: the root in which plywood runs dnf. It is in no image.
+    Tools,
     /// `image:prepare`: hooks that must precede all installations.
     Prepare,
     /// The element's own step.
@@ -35,10 +37,13 @@ pub enum StepName {
     Final,
 }
 
+/// The name of [`StepName::Tools`].
+const TOOLS: &str = "tools:dnf";
+
 /// A text that is not the name of a step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not the name of a step: expected the name of an element, `base:NAME`, `root:ELEMENT` or `image:STAGE`"
+    "`{0}` is not the name of a step: expected the name of an element, `base:NAME`, `root:ELEMENT`, `tools:dnf` or `image:STAGE`"
 )]
 pub struct StepNameError(String);
 
@@ -63,7 +68,7 @@ impl StepName {
 
     /// Returns true for the lowest step of an image, which has no layer below.
     pub const fn is_lowest(&self) -> bool {
-        matches!(self, Self::Base(_) | Self::Root(_))
+        matches!(self, Self::Base(_) | Self::Root(_) | Self::Tools)
     }
 
     /// Describes the step, for the history of an image.
@@ -85,6 +90,7 @@ impl fmt::Display for StepName {
         match self {
             Self::Base(base) => f.pad(&format!("base:{base}")),
             Self::Root(element) => f.pad(&format!("root:{element}")),
+            Self::Tools => f.pad(TOOLS),
             Self::Element(element) => f.pad(element.as_str()),
             _ => f.pad(&format!("image:{}", Self::STAGES.iter().find(stage).map_or("", |(name, _)| name))),
         }
@@ -98,6 +104,7 @@ impl FromStr for StepName {
         let name = match text.split_once(':') {
             None => text.parse().ok().map(Self::Element),
             Some(("base", base)) => base.parse().ok().map(Self::Base),
+            Some(("tools", _)) => (text == TOOLS).then_some(Self::Tools),
             Some(("root", element)) => element.parse().ok().map(Self::Root),
             Some(("image", stage)) => {
                 Self::STAGES.iter().find(|(name, _)| *name == stage).map(|(_, stage)| stage.clone())
@@ -133,6 +140,7 @@ mod tests {
             ("web", "plywood element web"),
             ("base:debian-12", "plywood base:debian-12"),
             ("root:debian-minimal", "plywood root:debian-minimal"),
+            ("tools:dnf", "plywood tools:dnf"),
             ("image:prepare", "plywood image:prepare"),
             ("image:install", "plywood image:install"),
             ("image:post-install", "plywood image:post-install"),
@@ -143,12 +151,25 @@ mod tests {
             let name: StepName = text.parse().unwrap();
             assert_eq!((name.to_string().as_str(), name.describe().as_str()), (text, kind));
             assert_eq!(serde_json::to_value(&name).unwrap(), text);
-            assert_eq!(name.is_lowest(), text.starts_with("base:") || text.starts_with("root:"));
+            assert_eq!(
+                name.is_lowest(),
+                ["base:", "root:", "tools:"].iter().any(|kind| text.starts_with(kind))
+            );
             assert!(name == *text);
         }
-        for text in
-            ["", "web:", "image:", "image:finale", "base:", "base:a/b", "root:-x", "other:x", "a b", "a:b:c"]
-        {
+        for text in [
+            "",
+            "web:",
+            "image:",
+            "image:finale",
+            "base:",
+            "base:a/b",
+            "root:-x",
+            "tools:x",
+            "other:x",
+            "a b",
+            "a:b:c",
+        ] {
             assert_eq!(text.parse::<StepName>(), Err(StepNameError(text.to_owned())));
         }
     }

@@ -23,7 +23,7 @@ pub use event::{Direction, Event, Events, How, Pace};
 pub use hooks::{HookFiles, HookFilesError, HostDirs, LeftState, Logs};
 pub use host::{HostFiles, HostOpen, HostOpens, Observation};
 pub use io::IoError;
-pub use package::{EarlierDownloads, IndexState, PackageError, PackageSession, Packages};
+pub use package::{DnfStage, EarlierDownloads, IndexState, PackageError, PackageSession, Packages, Refresh};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{
     Access, Bind, CacheMount, EntryKind, Exit, Job, Limit, Limits, Network, Root, RootSpec, Sandbox,

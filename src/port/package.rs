@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Bind, IoError, Job};
-use crate::distro::{BaseDefinition, Mmdebstrap};
+use crate::distro::{BaseDefinition, Dnf, Mmdebstrap};
 use crate::element::{Environment, Place};
 
 /// Gives steps access to package repositories. Mirrors, indices and downloads never get into a
@@ -36,6 +36,15 @@ pub trait PackageSession {
         earlier: EarlierDownloads,
     ) -> Result<Job, PackageError>;
 
+    /// Returns a job of the creation of the root file system `source` in an empty root: its caller
+    /// runs one for each stage, in order, with the tools of [`crate::distro::dnf::tools`].
+    fn bootstrap_dnf(
+        &self,
+        source: &Dnf,
+        source_date_epoch: i64,
+        stage: DnfStage,
+    ) -> Result<Job, PackageError>;
+
     /// Returns false if the bootstrap may have used an earlier download whose digest differs from
     /// its package indices.
     fn downloads_fitted(&self) -> Result<bool, PackageError>;
@@ -44,10 +53,10 @@ pub trait PackageSession {
     /// package sources, so callers ask before each job.
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
 
-    /// Returns the mounts of the job that refreshes the package indices of the root at `root`. Only
-    /// this job may change the indices that builds share. It starts from the shared indices and
-    /// sees nothing that hooks wrote to theirs.
-    fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
+    /// Returns the job that refreshes the package indices of the root at `root`. Only this job may
+    /// change the indices that builds share. It starts from the shared indices and sees nothing
+    /// that hooks wrote to theirs.
+    fn refresh(&self, root: &Path) -> Result<Refresh, PackageError>;
 
     /// Returns true if the session mounts something of its own at this path of the target.
     fn serves(&self, target: &str) -> bool;
@@ -85,6 +94,22 @@ pub trait PackageSession {
 
     /// Shares new downloads with later builds.
     fn close(self: Box<Self>) -> Result<(), PackageError>;
+}
+
+/// The command that refreshes package indices, and its mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    pub argv: Vec<String>,
+    pub binds: Vec<Bind>,
+}
+
+/// The stages of a bootstrap by dnf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnfStage {
+    /// Fetches the indices, so that earlier downloads can be compared with them.
+    Index,
+    /// Installs the packages.
+    Install,
 }
 
 /// Whether a bootstrap sees packages that were downloaded earlier.

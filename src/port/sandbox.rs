@@ -122,6 +122,9 @@ pub struct Job {
     pub network: Network,
     /// Whether to record the build host's files that it opens: see [`Root::take_host_opens`].
     pub traced: bool,
+    /// The root file system that a job with a host view sees in place of the build host's: an open
+    /// root with tools that the build host may lack. `None` for the build host's own.
+    pub tools: Option<PathBuf>,
 }
 
 /// The root directory of a job.

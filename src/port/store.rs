@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::IoError;
 use crate::distro::{Architecture, BaseSource};
-use crate::layer::{CaptureRules, Encoding};
+use crate::layer::{CaptureRules, Clamp, Encoding};
 use crate::oci::{BlobStream, DamagedBlob, DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Record, StepName};
 
@@ -142,8 +142,8 @@ pub trait ObservedTree {
 /// The settings for capturing a layer.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// Latest modification time of an entry, in seconds since 1970. Later times are clamped to it.
-    pub source_date_epoch: i64,
+    /// Limits the modification times of entries.
+    pub clamp: Clamp,
     pub rules: CaptureRules,
 }
 

@@ -91,7 +91,7 @@ impl MountedRoot {
         let argv = ["cp", "-a", "-T", "--"].map(str::to_owned).into_iter().chain([from?, to?]).collect();
         let (view, network) = (View::HostBare, Network::None);
         let (env, binds) = (BTreeMap::new(), Vec::new());
-        let job = Job { argv, env, cwd: "/".to_owned(), view, binds, network, traced: false };
+        let job = Job { argv, env, cwd: "/".to_owned(), view, binds, network, traced: false, tools: None };
         let mut said = Vec::new();
         let Ended { exit, .. } =
             run::run(&self.sandbox, &self.path, &job, &mut |output| said.extend_from_slice(output))?;

@@ -1,6 +1,7 @@
 //! The commands that plywood puts first in the `PATH` of every job.
 //!
-//! They need a POSIX shell, coreutils and awk.
+//! They need a POSIX shell, coreutils and awk. The commands for the tool root need Python, which is
+//! there.
 
 /// Name and text of a command.
 pub(super) type Tool = (&'static str, &'static str);
@@ -18,21 +19,27 @@ macro_rules! library {
 }
 
 /// The commands of [`crate::distro::TOOLS`].
-pub(super) const TOOLS: [Tool; 13] = tools![
+pub(super) const TOOLS: [Tool; 16] = tools![
     "apt" from "apt-get",
     "apt-cache" from "apt-get",
     "apt-get" from "apt-get",
     "apt-sources" from "apt-sources",
+    "bootstrap-dnf" from "bootstrap-dnf",
     "bootstrap-finish" from "bootstrap-finish",
     "bootstrap-setup" from "bootstrap-setup",
     "dib-init-system" from "dib-init-system",
+    "fetch-keys" from "fetch-keys",
     "install-packages" from "install-packages",
     "make-initramfs" from "make-initramfs",
     "pkg-map" from "pkg-map",
+    "rpm-normalize" from "rpm-normalize",
     "start-stop-daemon" from "start-stop-daemon",
     "svc-map" from "svc-map",
     "update-initramfs" from "update-initramfs",
 ];
+
+/// Those of them that stand before programs of a root with dpkg. Other roots have no such command.
+pub(super) const OF_DPKG: [&str; 3] = ["apt", "apt-cache", "apt-get"];
 
 /// The commands of [`crate::distro::IMAGE_TOOLS`].
 pub(super) const IMAGE_TOOLS: [Tool; 2] = tools![

@@ -17,7 +17,7 @@ use super::resolver::RESOLVER;
 use super::setup;
 use super::shape::Shape;
 use super::target::MadeTargets;
-use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, RUN_PARTS, SERVICE_POLICY, TOOLS};
+use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, OF_DPKG, RUN_PARTS, SERVICE_POLICY, TOOLS};
 use super::watch::{Trace, Watch};
 use super::wire::{Assignment, Terminal};
 use crate::directory::open_in_root;
@@ -203,8 +203,8 @@ impl Assembly {
         made.map(drop).map_err(mount::error("a directory", "/tmp"))
     }
 
-    /// Mounts the root of the build host read-only, and watches it if the job asks for that and the
-    /// kernel can do it.
+    /// Mounts the root of the build host read-only, or the tools in its place. Watches it if the job
+    /// asks for that and the kernel can do it.
     fn machine(assignment: &Assignment) -> Result<(Self, Trace), SandboxError> {
         let failed = || mount::error(assignment.root.display(), "/");
         let watch = assignment.job.traced.then(Watch::new);
@@ -218,7 +218,8 @@ impl Assembly {
             }
             None => Trace::NotAsked,
         };
-        let machine = Mount::tree("/".as_ref()).and_then(|machine| machine.read_only()).map_err(failed())?;
+        let machine = assignment.job.tools.as_deref().unwrap_or("/".as_ref());
+        let machine = Mount::tree(machine).and_then(|machine| machine.read_only()).map_err(failed())?;
         Ok((Self::at(&machine, &assignment.root).map_err(failed())?, trace))
     }
 
@@ -263,8 +264,10 @@ impl Assembly {
             write_file(&own.join("resolv.conf"), resolver, 0o644)?;
             write_file(&own.join("policy-rc.d"), SERVICE_POLICY.as_bytes(), 0o755)?;
             let tools = [("bin", &TOOLS[..]), ("image-bin", &IMAGE_TOOLS[..]), ("host-bin", &HOST_TOOLS[..])];
+            // Hooks ask for these commands to find out what they run on.
+            let is_shown = |name: &str| !OF_DPKG.contains(&name) || self.place("/var/lib/dpkg").is_ok();
             for (directory, tools) in tools {
-                for (name, text) in tools {
+                for (name, text) in tools.iter().filter(|(name, _)| is_shown(name)) {
                     write_file(&own.join(directory).join(name), text.as_bytes(), 0o755)?;
                 }
             }

@@ -12,7 +12,7 @@ use super::below::MergedDir;
 use super::file::open_directory;
 use super::interrupt::Interrupt;
 use super::unpack::apply_all;
-use crate::layer::{Encoder, Entry, Kind, LayerError, Meta, Xattrs};
+use crate::layer::{Clamp, Encoder, Entry, Kind, LayerError, Meta, Xattrs};
 
 #[path = "../../tests/common/layer_model.rs"]
 mod model;
@@ -42,7 +42,7 @@ fn archive(members: &[Member]) -> Vec<u8> {
 fn unpack(archive: impl Read, directory: &Path, lowers: &[PathBuf]) -> Result<bool, LayerError> {
     fs::create_dir(directory).unwrap();
     let root = || open_directory(directory).unwrap();
-    let below = MergedDir::open(lowers, root(), i64::MAX).unwrap().map(Rc::new);
+    let below = MergedDir::open(lowers, root(), Clamp::none()).unwrap().map(Rc::new);
     let mut applier = Applier::new(root(), Below::Layers(below), u64::MAX, nowhere());
     apply_all(archive, &mut applier, &Interrupt::default()).map(|()| applier.leans())
 }
@@ -50,7 +50,7 @@ fn unpack(archive: impl Read, directory: &Path, lowers: &[PathBuf]) -> Result<bo
 /// Returns the tree that overlayfs shows of unpacked layers.
 fn shown(lowers: &[PathBuf]) -> Tree {
     let upper = open_directory(lowers.last().unwrap()).unwrap();
-    let root = MergedDir::open(lowers, upper, i64::MAX).unwrap().unwrap();
+    let root = MergedDir::open(lowers, upper, Clamp::none()).unwrap().unwrap();
     let mut tree = Tree::new();
     let node = Shown { kind: Kind::Directory, meta: root.read_meta().unwrap(), content: Vec::new() };
     tree.insert(Vec::new(), node);

@@ -41,7 +41,9 @@ impl Bases<'_> {
             BaseSource::Stored { digest, .. } => {
                 return self.stored_base(digest).map_err(|error| self.no_base(digest, error));
             }
-            BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base does not come as layers"),
+            BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_) => {
+                unreachable!("a bootstrapped base does not come as layers")
+            }
         };
         let name = Self::name(&digest);
         if let Some((_, manifest)) = self.store.images().names()?.into_iter().find(|(known, _)| *known == name)
@@ -83,7 +85,9 @@ impl Bases<'_> {
                 verify_file(path, digest)?;
                 Ok((path, self.import_rootfs_tar(path)?))
             }
-            BaseSource::Mmdebstrap(_) | BaseSource::Stored { .. } => unreachable!("handled by the caller"),
+            BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_) | BaseSource::Stored { .. } => {
+                unreachable!("handled by the caller")
+            }
         }
     }
 
@@ -166,7 +170,9 @@ impl Bases<'_> {
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
                 Self::name(&file.digest)
             }
-            BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base has no config"),
+            BaseSource::Mmdebstrap(_) | BaseSource::Dnf(_) => {
+                unreachable!("a bootstrapped base has no config")
+            }
         };
         self.store.blobs().put(&base.config)?;
         self.store.images().put(&name, &manifest)?;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::compare::equal_bytes;
 use super::file::{DIRECTORY, failed, names, open_beneath, open_directory};
 use super::overlay::is_opaque;
-use crate::layer::{Kind, LowerDir, Meta, TreeNode};
+use crate::layer::{Clamp, Kind, LowerDir, Meta, TreeNode};
 use crate::port::StoreError;
 use crate::tree::{FileRef, file_id, is_whiteout, kind, meta};
 
@@ -30,17 +30,17 @@ pub(super) struct MergedDir {
 
 struct Context {
     upper: OwnedFd,
-    /// Times are clamped to the epoch before they are compared, because the times of an upper
-    /// directory are clamped too.
-    epoch: i64,
+    /// Times are clamped before they are compared, because the times of an upper directory are
+    /// clamped too.
+    clamp: Clamp,
 }
 
 impl MergedDir {
     /// Opens the root of unpacked layers, lowest first; `None` if there are none. `upper` is the
     /// directory that is compared with them.
-    pub(super) fn open(lowers: &[PathBuf], upper: OwnedFd, epoch: i64) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(lowers: &[PathBuf], upper: OwnedFd, clamp: Clamp) -> Result<Option<Self>, StoreError> {
         let layers = lowers.iter().rev().map(|path| open_directory(path)).collect::<Result<Vec<_>, _>>()?;
-        let context = Rc::new(Context { upper, epoch });
+        let context = Rc::new(Context { upper, clamp });
         Ok((!layers.is_empty()).then(|| Self { layers, path: PathBuf::from("/"), context }))
     }
 
@@ -81,14 +81,14 @@ impl MergedDir {
     pub(super) fn read_meta(&self) -> Result<Meta, Errno> {
         let layer = &self.layers[0];
         let layer = FileRef::Open(layer.as_fd());
-        Ok(Meta { xattrs: layer.content()?, ..meta(&layer.status()?, self.context.epoch) })
+        Ok(Meta { xattrs: layer.content()?, ..meta(&layer.status()?, &self.context.clamp) })
     }
 
     /// Returns the entry `name` without children.
     pub(super) fn read_node(&self, name: &[u8]) -> Result<Option<TreeNode>, Errno> {
         let Some((layer, stat, kind)) = self.find(name)? else { return Ok(None) };
         let xattrs = FileRef::Named(layer.as_fd(), name).content()?;
-        let mut node = TreeNode::new(kind, Meta { xattrs, ..meta(&stat, self.context.epoch) });
+        let mut node = TreeNode::new(kind, Meta { xattrs, ..meta(&stat, &self.context.clamp) });
         node.file = file_id(&stat);
         Ok(Some(node))
     }

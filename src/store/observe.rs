@@ -17,9 +17,9 @@ use super::file::remove_tree;
 use super::overlay::apply_meta;
 use super::scan::{empty, replace};
 use super::scratch::seconds_now;
-use crate::layer::{Action, Kind, Meta, Times};
+use crate::layer::{Action, Clamp, Kind, Meta, Times};
 use crate::port::{Commit, IoError, ObservedTree, StoreError};
-use crate::tree::{Dir, Entry, meta, timestamps};
+use crate::tree::{Dir, Entry, clamped_time, meta, timestamps};
 
 /// The kernel sets inode times by a clock that may lag behind by one tick: 10 ms on the slowest
 /// kernels. This is more.
@@ -61,7 +61,7 @@ fn since_1970() -> Duration {
 impl ObservedTree for Observed {
     fn normalize(self: Box<Self>, below: &Path, commit: &Commit) -> Result<(), StoreError> {
         let times = Times {
-            epoch: commit.source_date_epoch,
+            clamp: commit.clamp.clone(),
             started: self.began.as_secs() as i64,
             ended: seconds_now() as i64,
         };
@@ -110,7 +110,7 @@ impl Pass<'_> {
                 return Ok(was.st_mtime);
             }
         }
-        Ok(stat.st_mtime.min(self.times.epoch))
+        Ok(self.times.clamp.other(stat.st_mtime))
     }
 
     /// Normalizes one entry. Returns true if it was removed.
@@ -149,7 +149,7 @@ impl Pass<'_> {
             Action::Empty => drop(empty(entry)?),
             Action::Rewrite(rewrite) => drop(replace(entry, rewrite, &self.times)?),
         }
-        date(entry, entry.stat.st_mtime.min(self.times.epoch))?;
+        date(entry, clamped_time(&entry.stat, &self.times.clamp))?;
         Ok(false)
     }
 }
@@ -186,7 +186,7 @@ fn restore(entry: &Entry<'_>, old: &Entry<'_>) -> io::Result<()> {
     for key in entry.file().content()?.keys().filter(|key| !xattrs.contains_key(*key)) {
         entry.file().remove_attribute(key)?;
     }
-    let meta = Meta { xattrs, ..meta(&old.stat, i64::MAX) };
+    let meta = Meta { xattrs, ..meta(&old.stat, &Clamp::none()) };
     apply_meta(entry.directory(), &entry.name, &Kind::File(0), &meta)
 }
 
@@ -245,7 +245,7 @@ mod tests {
         let (disk, below) = (scratch.path().join("disk"), scratch.path().join("below"));
         let observed = Box::new(Observed::start(&disk));
         hooks(&disk);
-        let commit = Commit { source_date_epoch: EPOCH, rules: CaptureRules::standard() };
+        let commit = Commit { clamp: Clamp::to(EPOCH), rules: CaptureRules::standard() };
         observed.normalize(&below, &commit).unwrap();
         disk
     }

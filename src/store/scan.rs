@@ -77,7 +77,7 @@ impl Scanner<'_> {
         if kind == Kind::Whiteout {
             return Ok(TreeNode::new(kind, Meta::NONE));
         }
-        let mut node = TreeNode::new(kind, meta(&entry.stat, self.commit.source_date_epoch));
+        let mut node = TreeNode::new(kind, meta(&entry.stat, &self.commit.clamp));
         node.file = file_id(&entry.stat);
         take_attributes(entry, &mut node)?;
         if node.kind == Kind::Directory {

@@ -21,7 +21,7 @@ use super::file::{failed, mark_used, open_directory};
 use super::imprint::Imprint;
 use super::interrupt::Interrupt;
 use super::room::Room;
-use crate::layer::{Decoder, LayerError, Meta};
+use crate::layer::{Clamp, Decoder, LayerError, Meta};
 use crate::oci::{ChainId, DiffId, HashingReader};
 use crate::port::StoreError;
 
@@ -224,9 +224,8 @@ fn unpack(
 }
 
 fn merged(lowers: &[PathBuf], upper: OwnedFd) -> Result<Below, StoreError> {
-    // No epoch: a directory that the archive does not list gets the unclamped time of the lower
-    // directory.
-    Ok(Below::Layers(MergedDir::open(lowers, upper, i64::MAX)?.map(Rc::new)))
+    // No clamp: a directory that the archive does not list gets the time of the lower directory.
+    Ok(Below::Layers(MergedDir::open(lowers, upper, Clamp::none())?.map(Rc::new)))
 }
 
 /// Applies all entries of an archive, and reads it to its end.

@@ -100,11 +100,10 @@ impl Workspace for LayerWorkspace {
 
     fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError> {
         let root = open_directory(&self.upper)?;
-        let times =
-            Times { epoch: commit.source_date_epoch, started: self.created, ended: seconds_now() as i64 };
+        let times = Times { clamp: commit.clamp.clone(), started: self.created, ended: seconds_now() as i64 };
         let tree = scan(&self.upper, commit, &times)?;
         let upper = open_directory(&self.upper)?;
-        let below = MergedDir::open(&self.lowers, upper, commit.source_date_epoch)?;
+        let below = MergedDir::open(&self.lowers, upper, commit.clamp.clone())?;
         let changeset = diff(&tree, below.as_ref())?;
         if changeset.entries.is_empty() {
             return Ok(None);

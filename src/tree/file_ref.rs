@@ -7,7 +7,7 @@ use rustix::fs::{self, AtFlags, Gid, Mode, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::kind;
-use crate::layer::{Kind, Meta, Xattrs, is_content};
+use crate::layer::{Clamp, Kind, Meta, Xattrs, is_content};
 
 /// A reference to a file of any type. It borrows the handle, because the path in `/proc` is valid
 /// only while the handle is open.
@@ -43,7 +43,10 @@ impl<'a> FileRef<'a> {
             FileRef::Open(file) => (file, &b""[..]),
             FileRef::Named(directory, name) => (directory, name),
         };
-        Ok((kind(directory, name, &stat)?, Meta { xattrs: self.content()?, ..super::meta(&stat, i64::MAX) }))
+        Ok((
+            kind(directory, name, &stat)?,
+            Meta { xattrs: self.content()?, ..super::meta(&stat, &Clamp::none()) },
+        ))
     }
 
     /// Returns the names of all extended attributes. Empty if the file system does not support

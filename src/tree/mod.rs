@@ -26,4 +26,4 @@ pub use links::Links;
 pub use names::{DIRECTORY, names, open_directory, sorted_names, sorted_paths};
 pub use remove::{remove_tree, retry};
 pub use sparse::{content, has_holes, next_data};
-pub use status::{file_id, is_whiteout, kind, meta, timestamps};
+pub use status::{clamped_time, file_id, is_whiteout, kind, meta, timestamps};

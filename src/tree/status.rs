@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{FileType, Stat, Timespec, Timestamps, major, minor, readlinkat};
 use rustix::io::Errno;
 
-use crate::layer::{FileId, Kind, Meta, Xattrs};
+use crate::layer::{Clamp, FileId, Kind, Meta, Xattrs};
 
 /// Returns the kind of the file `name`, or `None` for a socket. `name` serves to read the target of
 /// a link.
@@ -28,15 +28,22 @@ pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Returns mode, owner and time of a file, without attributes. Later times become `latest`, in
-/// seconds since 1970.
-pub fn meta(stat: &Stat, latest: i64) -> Meta {
+/// Returns mode, owner and clamped time of a file, without attributes.
+pub fn meta(stat: &Stat, clamp: &Clamp) -> Meta {
     Meta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: stat.st_mtime.min(latest),
+        mtime: clamped_time(stat, clamp),
         xattrs: Xattrs::new(),
+    }
+}
+
+/// Returns the clamped modification time of a file.
+pub fn clamped_time(stat: &Stat, clamp: &Clamp) -> i64 {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => clamp.file(stat.st_mtime),
+        _ => clamp.other(stat.st_mtime),
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod page;
 pub(crate) mod project;
 pub(crate) mod reader;
 pub(crate) mod registry;
+pub(crate) mod rpm_distribution;
 pub(crate) mod small_initramfs;
 pub(crate) mod small_registry;
 pub(crate) mod tunnel;
@@ -97,6 +98,7 @@ pub(crate) fn shell(script: &str) -> Job {
         binds: Vec::new(),
         network: Network::Host,
         traced: false,
+        tools: None,
     }
 }
 

@@ -66,7 +66,7 @@ impl Project {
 
     /// Removes unpacked layers: in a copied store they do not match their imprints, which causes
     /// warnings.
-    fn forget_unpacked(&self) {
+    pub(crate) fn forget_unpacked(&self) {
         for name in ["snapshots", "imprints"] {
             fs::remove_dir_all(self.store().join(name)).unwrap();
             fs::create_dir(self.store().join(name)).unwrap();

@@ -37,6 +37,7 @@ mod privilege;
 mod registry;
 mod reproducible;
 mod robust;
+mod rpm;
 mod sandbox;
 mod shared_cache;
 mod stop;

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plywood::layer::{CaptureRules, Decoder, Encoding, Entry, Kind};
+use plywood::layer::{CaptureRules, Clamp, Decoder, Encoding, Entry, Kind};
 use plywood::oci::{DiffId, Digest, ImageConfig, descriptor, image_manifest};
 use plywood::plan::{InputKey, KeyFields, Record};
 use plywood::port::{Commit, Layer, LayerBlobs, LayerStore, StoreError};
@@ -80,7 +80,7 @@ impl Bench {
 }
 
 fn commit() -> Commit {
-    Commit { source_date_epoch: EPOCH, rules: CaptureRules::standard() }
+    Commit { clamp: Clamp::to(EPOCH), rules: CaptureRules::standard() }
 }
 
 fn write(path: impl AsRef<Path>, content: &str) {

@@ -17,4 +17,4 @@ mod times;
 
 pub use rewrite::Rewrite;
 pub use rule::{Action, CaptureRules};
-pub use times::Times;
+pub use times::{Clamp, Times};

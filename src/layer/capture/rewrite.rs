@@ -1,6 +1,6 @@
 //! Rules that replace a part of a file.
 
-use super::times::Times;
+use super::times::{Clamp, Times};
 use super::{keystore, shadow};
 
 /// A rule that makes the content of a file independent of the time of the build and of the build
@@ -45,9 +45,9 @@ impl Rewrite {
     /// the file needs no change. Applying a rule twice changes nothing more.
     pub fn apply(self, head: &[u8], times: &Times) -> Option<Vec<u8>> {
         let new = match self {
-            Rewrite::PycHeader => clamp_pyc(head, times.epoch),
+            Rewrite::PycHeader => clamp_pyc(head, &times.clamp),
             Rewrite::ShadowDays => Some(shadow::normalize(head, times)),
-            Rewrite::KeystoreTimes => keystore::clamp(head, times.epoch),
+            Rewrite::KeystoreTimes => keystore::clamp(head, times.clamp.epoch),
             Rewrite::InitiatorName => generate_initiator_name(head),
             Rewrite::NvmeHost => is_nvme_uuid(head).then(Vec::new),
             Rewrite::MachineId => is_machine_id(head).then(Vec::new),
@@ -66,7 +66,7 @@ const PYC_HEADER_BYTES: usize = 16;
 /// Header since Python 3.7: magic (two bytes, CR LF), flags, time, size; little endian, four bytes
 /// each. Flag 1 says that a hash replaces time and size. Earlier versions have no flags. Source:
 /// PEP 552; CPython, `importlib/_bootstrap_external.py`, on magic numbers.
-fn clamp_pyc(head: &[u8], epoch: i64) -> Option<Vec<u8>> {
+fn clamp_pyc(head: &[u8], clamp: &Clamp) -> Option<Vec<u8>> {
     /// Magic numbers of Python 3.0 to 3.6, and of Python 2 from this one on.
     const WITHOUT_FLAGS: (std::ops::RangeInclusive<u16>, u16) = (3000..=3379, 20_000);
     let header: [u8; PYC_HEADER_BYTES] = head.try_into().ok()?;
@@ -77,7 +77,7 @@ fn clamp_pyc(head: &[u8], epoch: i64) -> Option<Vec<u8>> {
         return None;
     }
     let at = if has_flags { 8 } else { 4 };
-    let clamped = i64::from(word(at)).min(epoch.max(0)) as u32;
+    let clamped = clamp.file(i64::from(word(at))).max(0) as u32;
     let mut new = header.to_vec();
     new[at..at + 4].copy_from_slice(&clamped.to_le_bytes());
     Some(new)
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn times(epoch: i64) -> Times {
-        Times { epoch, started: epoch, ended: epoch }
+        Times { clamp: Clamp::to(epoch), started: epoch, ended: epoch }
     }
 
     fn pyc(flags: u32, mtime: u32) -> Vec<u8> {
@@ -183,6 +183,14 @@ mod tests {
         assert_eq!(apply(&pyc(3, 2000)), None, "checked hash");
         assert_eq!(apply(&pyc(0, 2000)[..15]), None, "too short");
         assert_eq!(apply(b"not a pyc file.."), None);
+    }
+
+    #[test]
+    fn pyc_times_of_packages_are_kept() {
+        let clamp = Clamp::to(1000).keeping([2000].into());
+        let times = Times { clamp, ..times(1000) };
+        assert_eq!(Rewrite::PycHeader.apply(&pyc(0, 2000), &times), None);
+        assert_eq!(Rewrite::PycHeader.apply(&pyc(0, 2001), &times), Some(pyc(0, 1000)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const MAX_DAYS: usize = 4;
 /// Returns `content` without the days on which the build ran.
 pub(super) fn normalize(content: &[u8], times: &Times) -> Vec<u8> {
     let days = Days {
-        epoch: times.epoch.div_euclid(SECONDS_PER_DAY),
+        epoch: times.clamp.epoch.div_euclid(SECONDS_PER_DAY),
         first: times.started.div_euclid(SECONDS_PER_DAY),
         last: times.ended.div_euclid(SECONDS_PER_DAY),
     };
@@ -72,12 +72,17 @@ fn number(field: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::times::Clamp;
     use super::*;
 
     #[test]
     fn days_of_the_build_are_replaced_and_all_others_stay() {
         // The build began on day 20787 and ended on day 20788; the epoch's day is 3652.
-        let times = Times { epoch: 3652 * 86_400 + 5, started: 20_787 * 86_400, ended: 20_788 * 86_400 + 9 };
+        let times = Times {
+            clamp: Clamp::to(3652 * 86_400 + 5),
+            started: 20_787 * 86_400,
+            ended: 20_788 * 86_400 + 9,
+        };
         for (line, expected) in [
             ("a:$6$x:20787:0:99999:7:::", "a:$6$x:3652:0:99999:7:::"),
             ("a:$6$x:20788:0::7:::", "a:$6$x:3652:0::7:::"),
@@ -107,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_epoch_of_1970_does_not_force_a_new_password() {
-        let times = Times { epoch: 0, started: 20_787 * 86_400, ended: 20_787 * 86_400 };
+        let times = Times { clamp: Clamp::to(0), started: 20_787 * 86_400, ended: 20_787 * 86_400 };
         assert_eq!(normalize(b"a:x:20787:0:99999:7:::", &times), b"a:x:1:0:99999:7:::");
         assert_eq!(normalize(b"a:x:0:0:99999:7:::", &times), b"a:x:0:0:99999:7:::");
     }
@@ -115,7 +120,8 @@ mod tests {
     /// An epoch of today, or later than the build.
     #[test]
     fn a_day_before_the_epoch_stays() {
-        let times = Times { epoch: 20_790 * 86_400, started: 20_787 * 86_400, ended: 20_787 * 86_400 };
+        let times =
+            Times { clamp: Clamp::to(20_790 * 86_400), started: 20_787 * 86_400, ended: 20_787 * 86_400 };
         assert_eq!(normalize(b"a:x:20787:0:99999:7:::", &times), b"a:x:20787:0:99999:7:::");
     }
 }
