@@ -138,16 +138,19 @@ fn has_no_room(outcome: &Outcome) -> bool {
 
 /// What apt and dpkg print about trouble with an archive, and the cure. The first match counts: if
 /// a key is unknown, apt also says that the archive is not signed.
-const ARCHIVE_TROUBLE: [(&str, &str); 12] = [
+///
+/// apt before 3 verifies with gpgv, later ones with sqv, which has other messages.
+const ARCHIVE_TROUBLE: [(&str, &str); 15] = [
+    ("NO_PUBKEY", UNKNOWN_KEY),
+    ("EXPKEYSIG", EXPIRED_KEY),
+    ("Missing key", UNKNOWN_KEY),
     (
-        "NO_PUBKEY",
-        "the keyring lacks the key that signs this archive: name a file that has it with `DIB_APT_KEYRING=FILE`",
+        "Policy rejected",
+        "apt of this host refuses the key or its signature, which use an old algorithm such as SHA-1: build on a \
+         host with an older apt (Debian 12), or name a mirror signed by another key with `DIB_DISTRIBUTION_MIRROR` \
+         and `DIB_APT_KEYRING=FILE`",
     ),
-    (
-        "EXPKEYSIG",
-        "the key in the keyring has expired: update the package that brings the keyring, or name another file \
-         with `DIB_APT_KEYRING=FILE`",
-    ),
+    ("Expired on", EXPIRED_KEY),
     (
         "is not signed",
         "plywood uses only signed archives: name another mirror with `DIB_DISTRIBUTION_MIRROR`",
@@ -175,6 +178,12 @@ const ARCHIVE_TROUBLE: [(&str, &str); 12] = [
          or later (Debian 12, Ubuntu 22.04)",
     ),
 ];
+
+const UNKNOWN_KEY: &str =
+    "the keyring lacks the key that signs this archive: name a file that has it with `DIB_APT_KEYRING=FILE`";
+
+const EXPIRED_KEY: &str = "the key in the keyring has expired: update the package that brings the keyring, or name another \
+                           file with `DIB_APT_KEYRING=FILE`";
 
 const HALF_SYNCHRONIZED: &str =
     "the mirror is being synchronized: build again later, or name another with `DIB_DISTRIBUTION_MIRROR`";
@@ -404,4 +413,32 @@ fn tls(trouble: TlsTrouble) -> String {
         }
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_with_an_archive_has_a_cure() {
+        for (printed, of_base, above) in [
+            ("W: GPG error: http://m noble InRelease: NO_PUBKEY 871920D1991BC93C", Some(UNKNOWN_KEY), None),
+            (
+                "error message is: Missing key F6EC, which is needed to verify signature.",
+                Some(UNKNOWN_KEY),
+                None,
+            ),
+            ("The following signatures were invalid: EXPKEYSIG 871920D1991BC93C", Some(EXPIRED_KEY), None),
+            ("E: Could not connect to m:80 (192.0.2.1). - connect (111)", Some(UNREACHABLE), None),
+            ("E: Hash Sum mismatch", Some(HALF_SYNCHRONIZED), Some(HALF_SYNCHRONIZED)),
+            ("E: Unable to locate package web", None, None),
+        ] {
+            let tail =
+                [printed.to_owned(), "E: The repository 'http://m noble InRelease' failed.".to_owned()];
+            assert_eq!((archive_trouble(&tail, true), archive_trouble(&tail, false)), (of_base, above));
+        }
+        let unsigned = "E: The repository 'http://m noble InRelease' is not signed.".to_owned();
+        let unknown = "NO_PUBKEY 871920D1991BC93C".to_owned();
+        assert_eq!(archive_trouble(&[unsigned, unknown], true), Some(UNKNOWN_KEY));
+    }
 }
