@@ -127,7 +127,7 @@ impl Groups {
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
+        const PATIENCE: Duration = Duration::from_secs(5);
         let started = Instant::now();
         for place in &self.places {
             // A killed process leaves its group shortly after its parent has reaped it. Until then
