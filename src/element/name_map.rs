@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::document::{parse_document, repeated_key};
+use super::nearest::not_misspelled;
 use super::{DocumentError, Element, ElementName, Family, PROVIDER_DATA};
 
 /// The distribution for which names are looked up.
@@ -24,6 +25,9 @@ impl<'a> Distribution<'a> {
         Self { distro, family: Family::of(distro), release }
     }
 }
+
+/// The sections of a `pkg-map`.
+const SECTIONS: [&str; 4] = ["default", "family", "distro", "release"];
 
 type Names = BTreeMap<String, Option<String>>;
 
@@ -57,7 +61,10 @@ impl<'de> Deserialize<'de> for PackageMap {
                         "family" => map.family = sections.next_value()?,
                         "distro" => map.distro = sections.next_value()?,
                         "release" => map.release = sections.next_value()?,
-                        _ => drop(sections.next_value::<IgnoredAny>()?),
+                        _ => {
+                            not_misspelled(&section, SECTIONS).map_err(A::Error::custom)?;
+                            sections.next_value::<IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(map)
@@ -208,6 +215,14 @@ mod tests {
             });
             assert_eq!(found, expected, "{package} {distro} {release}");
         }
+    }
+
+    #[test]
+    fn a_misspelled_section_is_an_error_and_another_unknown_one_a_remark() {
+        let map = |text: &str| element("web").file("pkg-map", text).build().package_map();
+        let error = map(r#"{"famly": {"debian": {"a": "b"}}}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown key `famly`: did you mean `family`?"), "{error}");
+        assert!(map(r#"{"comment": "of somebody", "default": {"a": "b"}}"#).is_ok());
     }
 
     const NOVA: &str = "\

@@ -15,6 +15,15 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// Rejects a misspelled key of a file. Ignores other unknown keys as diskimage-builder does, because
+/// elements use them for remarks.
+///
+/// # Errors
+/// A message that names the key that was meant.
+pub(super) fn not_misspelled<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    nearest(key, known).map_or(Ok(()), |near| Err(format!("unknown key `{key}`: did you mean `{near}`?")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

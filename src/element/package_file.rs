@@ -6,9 +6,10 @@ use std::fmt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::Phase;
 use super::document::Entries;
+use super::nearest::not_misspelled;
 use super::package_rule::{Condition, PACKAGE_PHASES, PackageAction, Rule};
-use super::{Phase, nearest};
 
 /// Packages in the order of the file.
 pub(super) struct PackageFile(pub(super) Vec<(String, Rules)>);
@@ -26,7 +27,13 @@ impl<'de> Deserialize<'de> for PackageFile {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PackageFile, A::Error> {
                 let Entries(list) = Entries::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(PackageFile(list))
+                // Package managers would take it for an option.
+                match list.iter().find(|(name, _)| name.starts_with('-')) {
+                    Some((name, _)) => {
+                        Err(A::Error::custom(format!("`{name}` is not the name of a package")))
+                    }
+                    None => Ok(PackageFile(list)),
+                }
             }
 
             /// A file that contains only comments.
@@ -60,7 +67,7 @@ impl RuleReader {
             if KEYS.contains(&key.as_str()) {
                 self.take(&key, map.next_value::<Texts>()?).map_err(A::Error::custom)?;
             } else {
-                not_mistyped(&key).map_err(A::Error::custom)?;
+                not_misspelled(&key, KEYS).map_err(A::Error::custom)?;
                 map.next_value::<IgnoredAny>()?;
             }
         }
@@ -123,12 +130,6 @@ impl RuleReader {
         let conditions = self.architectures.into_iter().chain(conditions).collect();
         Rule { phase: self.phase.unwrap_or(Phase::Install), action, conditions }
     }
-}
-
-/// Rejects a misspelled key. Ignores other unknown keys as diskimage-builder does, because elements
-/// use them for remarks.
-fn not_mistyped(key: &str) -> Result<(), String> {
-    nearest(key, KEYS).map_or(Ok(()), |near| Err(format!("unknown key `{key}`: did you mean `{near}`?")))
 }
 
 /// Returns the one value of a key; `None` if it is empty.

@@ -195,6 +195,7 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
                 "line 3, column 5: unknown key `pase`: did you mean `phase`?",
             ),
             ("a: {phase: [x, y]}", "line 1, column 4: `phase` is a list, expected one value"),
+            ("-oX=y:\n", "line 1, column 1: `-oX=y` is not the name of a package"),
             ("a: install.d", "line 1, column 1: "),
             ("- a\n- b\n", "line 1, column 1: "),
         ];
