@@ -10,7 +10,7 @@ use crate::distro::base_environment;
 use crate::element::Phase;
 use crate::oci::DiffId;
 use crate::plan::{Plan, StepName};
-use crate::port::{Job, Network, View};
+use crate::port::{Job, Network, SandboxError, View};
 
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -57,7 +57,11 @@ impl Builder<'_> {
             traced: false,
             tools: None,
         };
-        let printed = jobs.capture(root.as_ref(), &job, Phase::Cleanup, "inventory")?;
+        let printed = match jobs.capture(root.as_ref(), &job, Phase::Cleanup, "inventory") {
+            // A root without a shell has no package manager: one program, or a distroless image.
+            Err(BuildError::Sandbox(SandboxError::ProgramNotFound { .. })) => Vec::new(),
+            printed => printed?,
+        };
         root.close()?;
         Ok(parse(&String::from_utf8_lossy(&printed)))
     }

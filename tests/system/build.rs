@@ -423,6 +423,21 @@ fn an_image_may_have_an_rpm_that_lists_nothing() {
 }
 
 #[test]
+fn a_base_without_a_shell_is_written() {
+    let project = Project::new("outputs = [\"tar\", \"oci\"]");
+    project.write("root/app", "one program\n");
+    let archive = project.path().join("root.tar").display().to_string();
+    let root = project.path().join("root");
+    let made = Command::new("tar").args(["-cf", &archive, "-C"]).arg(root).arg(".").status().unwrap();
+    assert!(made.success());
+    let import =
+        project.run(&["import", &archive, "debian-bookworm", "--distro=debian", "--release=bookworm"]);
+    assert_eq!(import.status, Some(0), "{}", import.stderr);
+    project.build(&[]);
+    assert_eq!(project.manifest()["packages"], serde_json::json!([]));
+}
+
+#[test]
 fn a_manifest_lists_stale_outputs() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let files = |key: &str| -> Vec<String> {
