@@ -82,7 +82,7 @@ struct Bootstrap<'a> {
 enum Attempt {
     /// The workspace holds the root file system.
     Done(Box<dyn Workspace>),
-    /// The root file system may hold an earlier download that is none of its packages.
+    /// The root file system may contain an earlier download whose digest no index names.
     UnfitDownloads,
 }
 

@@ -194,7 +194,7 @@ mkdir -p "$(dirname "$file")"
 printf %s "$1" | cat - "$file" | LC_ALL=C sort -o "$file"
 chmod 0644 "$file""#;
 
-/// A copy is kept beside the image. All users who may read the image may read the copy.
+/// A copy is kept beside the image. The copy is readable for the same users as the image.
 ///
 /// Source: diskimage-builder, element manifests.
 const WRITE_MANIFESTS: &str = r#"directory=$TMP_MOUNT_PATH${DIB_MANIFEST_IMAGE_DIR:-/etc/dib-manifests}

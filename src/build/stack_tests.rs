@@ -286,7 +286,7 @@ fn image_by_dnf() -> Image {
     let Foundation::Base { definition, .. } = &mut image.foundation else { unreachable!() };
     **definition = toml::from_str(
         "distro = 'centos'\nrelease = '9-stream'\nfamily = 'redhat'\n[source.dnf]\nreleasever = '9'\n\
-         mirror = 'http://m'\npackages = ['bash', 'dnf']\nrepositories = []\n",
+         mirror = 'http://m'\npackages = ['bash', 'dnf']\nrepositories = [{ id = 'baseos', path = 'p', keys = [] }]\n",
     )
     .unwrap();
     image

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Architecture;
 use crate::oci::Digest;
@@ -161,8 +162,10 @@ pub struct Dnf {
     /// `DIB_DISTRIBUTION_MIRROR` takes its place.
     pub mirror: String,
     /// The package repositories.
+    #[serde(deserialize_with = "repositories")]
     pub repositories: Vec<Repository>,
     /// The packages of the root file system.
+    #[serde(deserialize_with = "package_names")]
     pub packages: Vec<String>,
     /// The platform that modules of packages are built for (`platform:el9`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,6 +186,7 @@ fn rpm_database() -> String {
 pub struct Repository {
     /// Its name in the image's own `/etc/yum.repos.d`, so that a mirror of the caller also serves
     /// later installations.
+    #[serde(deserialize_with = "repository_id")]
     pub id: String,
     /// Its place below the mirror. `$basearch` and `$releasever` are replaced.
     pub path: String,
@@ -198,6 +202,35 @@ pub struct Repository {
     /// Whether its index (`repomd.xml`) is signed, too. If it is, the signature has to be right.
     #[serde(default)]
     pub signed_index: bool,
+}
+
+fn repositories<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Repository>, D::Error> {
+    let repositories = Vec::<Repository>::deserialize(deserializer)?;
+    match repositories.is_empty() {
+        true => Err(D::Error::custom("a base by dnf needs at least one repository")),
+        false => Ok(repositories),
+    }
+}
+
+/// The name becomes the head of a section in dnf's configuration.
+fn repository_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    match !id.is_empty() && id.chars().all(is_plain) {
+        true => Ok(id),
+        false => Err(D::Error::custom(format!(
+            "{id:?} is not the id of a repository: expected letters, digits and `-_.:`"
+        ))),
+    }
+}
+
+/// dnf would take a name that starts with `-` for an option.
+fn package_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    match names.iter().find(|name| name.is_empty() || name.starts_with('-')) {
+        Some(name) => Err(D::Error::custom(format!("`{name}` is not a valid package name"))),
+        None => Ok(names),
+    }
 }
 
 impl Repository {

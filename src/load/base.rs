@@ -251,6 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn names_that_dnf_would_take_for_something_else_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = "distro = 'd'\nrelease = 'r'\nfamily = 'redhat'\n[source.dnf]\nreleasever = '9'\nmirror = 'http://m'\n";
+        let repository =
+            |id: &str| format!("[[source.dnf.repositories]]\nid = {id}\npath = 'p'\nkeys = []\n");
+        for (text, expected) in [
+            ("packages = []\nrepositories = []\n".to_owned(), "needs at least one repository"),
+            (format!("packages = ['-x']\n{}", repository("'a'")), "`-x` is not a valid package name"),
+            (
+                format!("packages = []\n{}", repository("'base os'")),
+                "\"base os\" is not the id of a repository",
+            ),
+            (
+                format!("packages = []\n{}", repository("\"a]\\nb\"")),
+                "\"a]\\nb\" is not the id of a repository",
+            ),
+        ] {
+            fs::write(dir.path().join("rpm.toml"), format!("{head}{text}")).unwrap();
+            let message =
+                load_base(&"rpm".parse().unwrap(), &[dir.path().to_owned()]).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
     fn an_invalid_digest_is_reported_with_its_position() {
         let dir = tempfile::tempdir().unwrap();
         let text = "distro = 'd'\nrelease = 'r'\nfamily = 'debian'\n[source.rootfs-tar]\npath = 'a.tar'\ndigest = 'md5:0'\n";
